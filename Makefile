@@ -1,0 +1,63 @@
+# Two commands are the whole set-up: `make run` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Each stamp is the lock it was installed from, so a changed lock installs again.
+RUN_READY := $(VENV)/.run.lock
+DEV_READY := $(VENV)/.dev.lock
+
+.PHONY: help run test test-fast check lint format bench lock clean debian
+
+help:  ## Say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_READY): requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	cp requirements.lock $@
+
+$(DEV_READY): requirements-dev.lock $(RUN_READY)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	cp requirements-dev.lock $@
+
+# The end-to-end tests run the Procfile against a PostgreSQL that Veza does not bring along: Debian's.
+debian:
+	@ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || \
+		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql)
+
+run: $(RUN_READY)  ## Serve a demo on :8080: embedded PostgreSQL, sandbox providers, a demo seller, buyer and admin
+	$(BIN)/veza demo
+
+lint: $(DEV_READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+check: lint  ## The gate of every commit: format, lint, types, floors, and the tests that start no whole processes
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test: lint debian  ## Everything: the gate and the end-to-end and fault tests
+	$(BIN)/python -m pytest -q
+
+test-fast: $(DEV_READY)  ## The tests that start no whole processes
+	$(BIN)/python -m pytest -q -m "not slow"
+
+bench: $(DEV_READY)  ## Each figure a ratio against a peer or a floor in the same run; JSON in bench/results
+	$(BIN)/python -m bench
+
+format: $(DEV_READY)  ## Format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+LOCK := $(BIN)/pip-compile --quiet --generate-hashes --all-build-deps --allow-unsafe --strip-extras \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+lock: $(DEV_READY)  ## Pin what pyproject.toml asks for, with hashes
+	$(LOCK) --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+
+clean:  ## Remove the environment and what the tools cached; var/ stays, it is data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis *.egg-info build

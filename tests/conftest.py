@@ -1,0 +1,88 @@
+"""One PostgreSQL for the whole run, and a fresh migrated database for each test that asks for one."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.house import House, running_house
+from veza.store.bridge import Database
+from veza.store.embedded import embedded_dsn
+from veza.store.migrate import migrate
+
+FAST = ("fsync = off", "autovacuum = off", "synchronous_commit = off", "full_page_writes = off")
+
+
+@dataclass
+class Server:
+    """The test server: makes databases from the migrated template, in a few milliseconds each."""
+
+    dsn: str
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def named(self, database: str) -> str:
+        return self.dsn.replace("/postgres?", f"/{database}?")
+
+    def run(self, statement: str) -> None:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def create(self, template: str = "veza_template") -> str:
+        """The name of a new database, a copy of `template`."""
+        name = f"test_{next(self.numbers)}"
+        # wal_log copies the template's few megabytes through the buffers; file_copy would need two checkpoints
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")
+        return name
+
+    def drop(self, name: str) -> None:
+        self.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def server_directory() -> Iterator[Path]:
+    """A short-lived directory for a server. Not pytest's own: each new pytest closes that to other users again, and a
+    server started by root runs as one of those."""
+    with tempfile.TemporaryDirectory(prefix="veza-pg-") as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A server of this run's own; what it holds need not survive anything, so it does not wait for the disk."""
+    with server_directory() as directory, embedded_dsn(directory) as dsn:
+        server = Server(dsn)
+        for setting in FAST:
+            server.run(f"ALTER SYSTEM SET {setting}")
+        server.run("SELECT pg_reload_conf()")
+        server.run("CREATE DATABASE veza_template")
+        migrate(server.named("veza_template"))
+        yield server
+
+
+@pytest.fixture
+def dsn(postgres: Server) -> Iterator[str]:
+    """The DSN of a fresh database with every migration applied."""
+    name = postgres.create()
+    yield postgres.named(name)
+    postgres.drop(name)
+
+
+@pytest.fixture
+async def db(dsn: str) -> AsyncIterator[Database]:
+    """An open bridge to a fresh database."""
+    async with Database.open(dsn) as database:
+        yield database
+
+
+@pytest.fixture
+async def house(dsn: str, tmp_path: Path) -> AsyncIterator[House]:
+    """The whole composition over a fresh database and a sandbox of its own, serving on loopback."""
+    async with running_house(dsn, tmp_path) as running:
+        yield running

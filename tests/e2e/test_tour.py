@@ -1,0 +1,54 @@
+"""The README's own commands, against the demo as `make run` starts it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.house import free_port
+from tests.processes import answering, clean_environment, program, veza
+
+README = Path(__file__).parents[2] / "README.md"
+
+pytestmark = pytest.mark.slow
+
+
+def tour() -> str:
+    """Every command of the README's tour, as one script that stops at the first that fails."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 5
+    return "set -euo pipefail\n" + "".join(blocks)
+
+
+async def test_the_readmes_tour_sells_a_track_and_pays_its_seller(tmp_path: Path) -> None:
+    port, stripe, hyperswitch = free_port(), free_port(), free_port()
+    base = f"http://127.0.0.1:{port}"
+    environment = clean_environment() | {"VEZA_DATA_DIR": str(tmp_path / "var"), "PORT": str(port)}
+    demo = veza("demo", f"--stripe-port={stripe}", f"--hyperswitch-port={hyperswitch}")
+    shell = environment | {"API": f"{base}/api/v1", "PAY": f"http://127.0.0.1:{hyperswitch}"}
+    with trio.fail_after(120):
+        async with program(*demo, environment=environment, cwd=tmp_path) as started:
+            await answering(f"{base}/healthz", started)
+            await started.line("A sale in seven steps")  # said once its accounts are made
+            run = partial(trio.run_process, ["bash", "-c", tour()], env=shell, capture_stdout=True, check=False)
+            done: subprocess.CompletedProcess[bytes] = await run(stderr=subprocess.STDOUT)
+            said = done.stdout.decode().split("\n")
+            assert done.returncode == 0, "\n".join([*said, *started.lines[-30:]])
+            started.terminate()
+            assert await started.process.wait() == 0
+    assert said[:-1] == [
+        "published",
+        "1",
+        "the very bytes",
+        "not_onboarded",
+        "2699",
+        "2699",
+        "1",
+        "running",
+        "True",
+    ]

@@ -1,0 +1,218 @@
+"""Objects are wholly there or not at all, and what is there survives."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+import trio
+
+from veza.gateways.objects import PIECE_BYTES, LocalObjects
+
+CHUNK = b"x" * 65536
+
+
+async def chunks(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        await trio.lowlevel.checkpoint()
+        yield piece
+
+
+class Tap:
+    """Chunks that come until they are cut off: by a cancel, or by an error."""
+
+    def __init__(self, before: int, error: Exception | None = None) -> None:
+        self.left = before
+        self.error = error
+        self.dry = trio.Event()
+
+    def __aiter__(self) -> Tap:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self.left:
+            self.left -= 1
+            return CHUNK
+        self.dry.set()
+        if self.error is not None:
+            raise self.error
+        return await trio.sleep_forever()
+
+
+def files_under(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+async def test_what_was_put_is_found_under_its_hash(tmp_path: Path) -> None:
+    whole = os.urandom(3 * PIECE_BYTES + 17)
+    pieces = [whole[start : start + 50_000] for start in range(0, len(whole), 50_000)]
+    async with LocalObjects.open(tmp_path) as objects:
+        stored = await objects.put(chunks(*pieces))
+        assert stored.key == hashlib.sha256(whole).hexdigest()
+        assert stored.size_bytes == len(whole)
+        assert (await objects.open_path(stored.key)).read_bytes() == whole
+
+
+async def test_an_object_outlives_its_store(tmp_path: Path) -> None:
+    async with LocalObjects.open(tmp_path) as objects:
+        stored = await objects.put(chunks(b"one", b"two"))
+    async with LocalObjects.open(tmp_path) as objects:
+        assert (await objects.open_path(stored.key)).read_bytes() == b"onetwo"
+
+
+async def test_the_same_bytes_are_kept_once_however_they_came(tmp_path: Path) -> None:
+    async with LocalObjects.open(tmp_path) as objects:
+        first = await objects.put(chunks(b"one", b"two"))
+        inode = (await objects.open_path(first.key)).stat().st_ino
+        second = await objects.put(chunks(b"onetwo"))
+        assert second == first
+        assert files_under(tmp_path) == [await objects.open_path(first.key)]
+        assert (await objects.open_path(first.key)).stat().st_ino == inode  # who reads it now is not disturbed
+
+
+async def test_the_same_bytes_put_at_the_same_time_are_kept_once(tmp_path: Path) -> None:
+    async with LocalObjects.open(tmp_path) as objects, trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(objects.put, chunks(*[CHUNK] * 20))
+    assert len(files_under(tmp_path)) == 1
+
+
+async def test_an_upload_cut_off_midway_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with LocalObjects.open(tmp_path) as objects:
+        tap = Tap(before=40)
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(objects.put, tap)
+                await tap.dry.wait()
+                assert len(files_under(tmp_path)) == 1  # the draft
+                nursery.cancel_scope.cancel()
+        assert files_under(tmp_path) == []
+
+
+async def test_what_the_source_raises_passes_through_and_nothing_is_kept(tmp_path: Path) -> None:
+    async with LocalObjects.open(tmp_path) as objects:
+        with pytest.raises(ZeroDivisionError):
+            await objects.put(Tap(before=40, error=ZeroDivisionError()))
+        assert files_under(tmp_path) == []
+
+
+async def test_a_disk_that_refuses_keeps_nothing_and_frees_what_was_taken(tmp_path: Path) -> None:
+    async with LocalObjects.open(tmp_path) as objects:
+        limits = [f"ulimit -f {2 * PIECE_BYTES // 1024}"]  # in KiB: the third piece does not fit
+        program = (
+            "import signal, sys, trio; from pathlib import Path; from veza.gateways.objects import LocalObjects\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "async def chunks():\n    for _ in range(64): yield bytes(65536)\n"
+            "async def main():\n"
+            "    async with LocalObjects.open(Path(sys.argv[1])) as objects:\n"
+            "        try: await objects.put(chunks())\n"
+            "        except OSError: print('refused', *(p for p in Path(sys.argv[1]).rglob('*') if p.is_file()))\n"
+            "trio.run(main)"
+        )
+        command = " && ".join([*limits, 'exec "$0" -c "$1" "$2"'])
+        done = await trio.run_process(["bash", "-c", command, sys.executable, program, tmp_path], capture_stdout=True)
+        assert done.stdout == b"refused\n"
+        assert (await objects.put(chunks(b"fits"))).size_bytes == 4
+
+
+KILLED = """
+import os, sys, trio
+from pathlib import Path
+from veza.gateways.objects import LocalObjects
+
+async def chunks():
+    for _ in range(40):
+        yield bytes(65536)
+    os.write(1, b"midway")
+    await trio.sleep_forever()
+
+async def main():
+    async with LocalObjects.open(Path(sys.argv[1])) as objects:
+        await objects.put(chunks())
+
+trio.run(main)
+"""
+
+
+async def test_what_a_killed_process_left_is_removed_at_the_next_start_and_what_a_living_one_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    with trio.fail_after(30):
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        async with process.stdout:
+            try:
+                assert await process.stdout.receive_some() == b"midway"
+                async with LocalObjects.open(tmp_path):
+                    assert len(files_under(tmp_path / "drafts")) == 1  # it lives
+            finally:
+                process.send_signal(signal.SIGKILL)
+                await process.wait()
+        assert len(files_under(tmp_path / "drafts")) == 1  # it left its draft
+        async with LocalObjects.open(tmp_path):
+            assert files_under(tmp_path) == []
+        assert list((tmp_path / "drafts").iterdir()) == []
+
+
+async def test_the_bytes_reach_the_disk_before_their_name_and_the_name_before_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def seen_fsync(descriptor: int) -> None:
+        steps.append("sync " + ("folder" if Path(f"/proc/self/fd/{descriptor}").is_dir() else "file"))
+        fsync(descriptor)
+
+    def seen_replace(self: Path, target: Path) -> Path:
+        steps.append("name")
+        return replace(self, target)
+
+    async with LocalObjects.open(tmp_path) as objects:
+        monkeypatch.setattr(os, "fsync", seen_fsync)
+        monkeypatch.setattr(Path, "replace", seen_replace)
+        await objects.put(chunks(b"one"))
+        assert steps == ["sync file", "name", "sync folder"]
+        del steps[:]
+        await objects.put(chunks(b"one"))
+        assert steps == ["sync file", "sync folder"]
+
+
+async def test_memory_stays_flat_while_a_large_object_comes_in(tmp_path: Path) -> None:
+    async with LocalObjects.open(tmp_path) as objects:
+        await objects.put(Repeated(16))
+        before = psutil.Process().memory_info().rss
+        stored = await objects.put(Repeated(2048))
+        assert stored.size_bytes == 128 * 1024 * 1024
+        assert psutil.Process().memory_info().rss - before < 16 * 1024 * 1024
+
+
+class Repeated:
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def __aiter__(self) -> Repeated:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self.left:
+            raise StopAsyncIteration
+        self.left -= 1
+        await trio.lowlevel.checkpoint()
+        return bytes(65536)
+
+
+@pytest.mark.parametrize("key", ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 64 + "\n"])
+async def test_what_is_no_key_names_no_file(tmp_path: Path, key: str) -> None:
+    async with LocalObjects.open(tmp_path) as objects:
+        with pytest.raises(ValueError, match="SHA-256"):
+            await objects.open_path(key)

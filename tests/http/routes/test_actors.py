@@ -1,0 +1,23 @@
+"""The supervision tree as an operator sees it."""
+
+from __future__ import annotations
+
+from tests.house import House
+
+
+async def test_an_admin_sees_every_actor_with_its_counters(house: House) -> None:
+    tree = (await house.get("/admin/actors/tree", await house.admin())).raise_for_status().json()["data"]["tree"]
+    money = tree["children"][0]
+    assert (tree["path"], tree["state"], money["path"]) == ("veza", "running", "veza/money")
+    actors = {actor["path"]: actor for actor in money["children"]}
+    assert set(actors) == {"veza/money/payouts", "veza/money/onboarding", "veza/money/payments"}
+    for actor in actors.values():
+        assert actor["state"] == "running"
+        assert actor["incarnation"] == 1
+        assert actor["mailbox"]["capacity"] > 0
+        assert actor["last_crash"] is None
+
+
+async def test_the_tree_is_for_admins_only(house: House) -> None:
+    assert (await house.get("/admin/actors/tree")).status_code == 401
+    assert (await house.get("/admin/actors/tree", await house.sign_up("mallory"))).status_code == 403

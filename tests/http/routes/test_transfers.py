@@ -1,0 +1,188 @@
+"""Transfers for admins: every filter, and the retry that tries at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import trio
+
+from tests.house import Account, House
+from tests.shop import Shop, data
+
+RETRIES = "SELECT actor_id::text, resource, request_id FROM audit_entries WHERE action = 'transfer.retry'"
+
+
+@dataclass
+class Scene:
+    """A seller on board, a buyer, an admin."""
+
+    house: House
+    shop: Shop
+    ana: Account
+    bo: Account
+    admin: Account
+
+    async def sold(self, **fields: object) -> None:
+        await self.shop.bought(self.bo, await self.shop.on_sale(self.ana, **fields))
+
+    async def newest(self, status: str) -> Any:
+        """The newest transfer, as soon as it has this status and nothing is to come by itself."""
+
+        def there(seen: Any) -> bool:
+            return bool(seen["transfers"]) and seen["transfers"][0]["next_retry_at"] is None
+
+        seen = await self.house.until(f"/admin/transfers?status={status}", self.admin, there)
+        return seen["transfers"][0]
+
+    async def refused_for_good(self) -> Any:
+        """A transfer that the provider refused, and that waits for an admin."""
+        await self.house.sandbox.stripe_control.fault("account_invalid", path="/v1/transfers")
+        await self.sold()
+        return await self.newest("failed")
+
+    async def at_the_provider(self) -> int:
+        return len((await self.house.sandbox.stripe_client().v1.transfers.list_async()).data)
+
+
+@pytest.fixture
+async def scene(house: House) -> Scene:
+    ana, bo = await house.sign_up("ana"), await house.sign_up("ben")
+    link = data(await house.post("/sell/connect/onboard", ana))["onboarding_url"]
+    with trio.fail_after(20):
+        await house.http.post(link, follow_redirects=True)
+        await house.until("/sell/connect/status", ana, lambda seen: seen["transfers_active"])
+    return Scene(house, Shop(house), ana, bo, await house.admin())
+
+
+async def test_an_admin_sees_every_transfer_whole(scene: Scene) -> None:
+    with trio.fail_after(20):
+        await scene.sold()
+        transfer = await scene.newest("completed")
+    assert transfer["seller_id"] == scene.ana.id
+    assert (transfer["amount_cents"], transfer["platform_fee_cents"], transfer["currency"]) == (2699, 300, "EUR")
+    assert (transfer["retry_count"], transfer["failure_code"], transfer["hold_reason"]) == (0, None, None)
+    assert transfer["external_ref"].startswith("tr_")
+    assert transfer["created_at"].endswith("Z")
+
+
+async def test_the_filters_narrow_the_list_and_its_total(scene: Scene) -> None:
+    eve = await scene.house.sign_up("eve")
+    with trio.fail_after(20):
+        for price in (1000, 2000, 3000):
+            await scene.sold(price_cents=price)
+            await scene.newest("completed")
+        await scene.shop.bought(scene.bo, await scene.shop.on_sale(eve, price_cents=4000))
+    for day, cents in enumerate((900, 1800, 2700, 3600), start=20):
+        moment = f"2026-02-{day} 12:00Z"
+        scene.shop.run("UPDATE transfers SET created_at = %s WHERE amount_cents = %s", moment, cents)
+
+    async def seen(query: str) -> tuple[list[int], int]:
+        found = data(await scene.house.get(f"/admin/transfers?{query}", scene.admin))
+        return [each["amount_cents"] for each in found["transfers"]], found["total"]
+
+    assert await seen("") == ([3600, 2700, 1800, 900], 4)
+    assert await seen("status=held") == ([3600], 1)
+    assert await seen(f"seller_id={scene.ana.id}&limit=2&offset=1") == ([1800, 900], 3)
+    assert await seen("from=2026-02-21&to=2026-02-23") == ([2700, 1800], 2)
+    assert await seen("from=2026-02-21T12:00:00Z&to=2026-02-22T12:00:00Z") == ([1800], 1)
+    assert await seen("from=2026-02-21T13:00:00%2B01:00&to=2026-02-21T12:00:00.001Z") == ([1800], 1)
+    assert await seen(f"seller_id={eve.id}&status=completed") == ([], 0)
+    assert await seen(f"seller_id={uuid4()}") == ([], 0)
+    assert await seen("offset=4") == ([], 4)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "status=lost",
+        "seller_id=ana",
+        "from=yesterday",
+        "from=2026-02-30",
+        "to=2026-02-21T12:00:00",
+        "from=2026-02-22&to=2026-02-21",
+        "limit=0",
+        "limit=1000",
+        "offset=-1",
+    ],
+)
+async def test_a_filter_that_makes_no_sense_is_400(house: House, query: str) -> None:
+    answer = await house.get(f"/admin/transfers?{query}", await house.admin())
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
+
+
+async def test_transfers_are_for_admins_only(scene: Scene) -> None:
+    with trio.fail_after(20):
+        failed = await scene.refused_for_good()
+    for method, path in (("GET", "/admin/transfers"), ("POST", f"/admin/transfers/{failed['id']}/retry")):
+        assert (await scene.house.request(method, path)).status_code == 401
+        assert (await scene.house.request(method, path, scene.ana)).status_code == 403
+    assert (await scene.newest("failed")) == failed
+
+
+async def test_a_retry_pays_at_once_answers_with_the_outcome_and_is_audited(scene: Scene) -> None:
+    with trio.fail_after(20):
+        failed = await scene.refused_for_good()
+        assert (failed["failure_code"], failed["retry_count"]) == ("account_invalid", 0)
+        answer = await scene.house.post(f"/admin/transfers/{failed['id']}/retry", scene.admin)
+    retried = data(answer)
+    assert (retried["id"], retried["status"], retried["retry_count"]) == (failed["id"], "completed", 1)
+    assert await scene.at_the_provider() == 1
+    audited = scene.shop.run(RETRIES)
+    assert audited == [(scene.admin.id, f"transfer:{failed['id']}", answer.headers["X-Request-ID"])]
+
+
+async def test_a_retry_that_fails_again_says_why(scene: Scene) -> None:
+    with trio.fail_after(20):
+        failed = await scene.refused_for_good()
+        await scene.house.sandbox.stripe_control.fault("account_invalid", path="/v1/transfers")
+        retried = data(await scene.house.post(f"/admin/transfers/{failed['id']}/retry", scene.admin))
+    assert (retried["status"], retried["next_retry_at"], retried["retry_count"]) == ("failed", None, 1)
+    assert (retried["failure_code"], bool(retried["failure_message"])) == ("account_invalid", True)
+
+
+async def test_retrying_five_times_at_once_pays_once(scene: Scene) -> None:
+    statuses: list[int] = []
+    with trio.fail_after(20):
+        failed = await scene.refused_for_good()
+
+        async def retry() -> None:
+            answer = await scene.house.post(f"/admin/transfers/{failed['id']}/retry", scene.admin)
+            statuses.append(answer.status_code)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(retry)
+    assert sorted(set(statuses)) in ([200, 409], [200, 409, 503]), "one pays, the others come too late or are too many"
+    assert statuses.count(200) == 1
+    assert await scene.at_the_provider() == 1
+
+
+async def test_what_is_not_to_be_retried_is_409_and_stays_as_it_is(scene: Scene) -> None:
+    with trio.fail_after(20):
+        await scene.sold()
+        paid = await scene.newest("completed")
+        failed = await scene.refused_for_good()
+        scene.shop.run("UPDATE transfers SET status = 'held', hold_reason = 'admin' WHERE id = %s", failed["id"])
+    held = await scene.newest("held")
+    for transfer in (paid, held):
+        answer = await scene.house.post(f"/admin/transfers/{transfer['id']}/retry", scene.admin)
+        assert (answer.status_code, answer.json()["code"]) == (409, "not_retryable")
+        assert (await scene.newest(transfer["status"])) == transfer
+    assert scene.shop.run(RETRIES) == []
+
+
+@pytest.mark.parametrize("name", [str(uuid4()), "x", "1"])
+async def test_a_transfer_that_is_not_there_is_404(house: House, name: str) -> None:
+    assert (await house.post(f"/admin/transfers/{name}/retry", await house.admin())).status_code == 404
+
+
+async def test_a_key_that_the_provider_refuses_stops_the_payouts_and_is_told_to_whoever_probes(scene: Scene) -> None:
+    with trio.fail_after(20):
+        await scene.house.sandbox.stripe_control.fault("401", path="/v1/transfers")
+        await scene.sold()
+        await scene.house.until("/readyz", None, lambda seen: seen["checks"]["actors"]["status"] == "degraded")
+        [waiting] = data(await scene.house.get("/admin/transfers", scene.admin))["transfers"]
+    assert (waiting["status"], waiting["retry_count"], waiting["failure_code"]) == ("pending", 0, "unauthorized")

@@ -1,0 +1,134 @@
+"""Files go out whole or in ranges, under their conditions, with a name that cannot break the header."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.http.conftest import Serve, Serving
+from veza.http.downloads import content_disposition
+
+DATA = bytes(range(256)) * 4096  # 1 MiB: several of the reader's buffers
+
+
+async def served_file(serve: Serve) -> Serving:
+    served: Serving = await serve()
+    served.stage.file.write_bytes(DATA)
+    return served
+
+
+async def test_a_file_is_sent_whole(serve: Serve) -> None:
+    served = await served_file(serve)
+    with trio.fail_after(10):
+        async with served.client() as client:
+            answer = await client.get("/file")
+    assert answer.status_code == 200
+    assert answer.content == DATA
+    assert answer.headers["content-type"] == "audio/wav"
+    assert answer.headers["content-length"] == str(len(DATA))
+    assert answer.headers["accept-ranges"] == "bytes"
+    assert answer.headers["etag"] == '"abc123"'
+    assert answer.headers["last-modified"] == "Mon, 23 Feb 2026 12:00:00 GMT"
+    assert answer.headers["content-disposition"].startswith("attachment; ")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "start", "end"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=100-300099", 100, 300_100),
+        ("bytes=1048000-", 1_048_000, len(DATA)),
+        ("bytes=-500", len(DATA) - 500, len(DATA)),
+        ("bytes=1048000-9999999", 1_048_000, len(DATA)),
+    ],
+)
+async def test_a_range_is_sent_as_asked(serve: Serve, wanted: str, start: int, end: int) -> None:
+    served = await served_file(serve)
+    with trio.fail_after(10):
+        async with served.client() as client:
+            answer = await client.get("/file", headers={"Range": wanted})
+    assert answer.status_code == 206
+    assert answer.content == DATA[start:end]
+    assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/{len(DATA)}"
+    assert answer.headers["content-length"] == str(end - start)
+
+
+async def test_a_range_outside_the_file_is_416_with_its_size(serve: Serve) -> None:
+    served = await served_file(serve)
+    with trio.fail_after(10):
+        async with served.client() as client:
+            answer = await client.get("/file", headers={"Range": "bytes=2000000-"})
+    assert answer.status_code == 416
+    assert answer.json()["code"] == "range_not_satisfiable"
+    assert answer.headers["content-range"] == f"bytes */{len(DATA)}"
+
+
+@pytest.mark.parametrize("wanted", ["bytes=5-2", "lines=1-2", "bytes=a-b", "bytes=0-1,5-6"])
+async def test_a_range_we_do_not_understand_is_ignored(serve: Serve, wanted: str) -> None:
+    served = await served_file(serve)
+    with trio.fail_after(10):
+        async with served.client() as client:
+            answer = await client.get("/file", headers={"Range": wanted})
+    assert answer.status_code == 200
+    assert answer.content == DATA
+
+
+@pytest.mark.parametrize(("validator", "status"), [('"abc123"', 206), ('"other"', 200)])
+async def test_a_resumed_download_of_a_changed_file_starts_over(serve: Serve, validator: str, status: int) -> None:
+    served = await served_file(serve)
+    with trio.fail_after(10):
+        async with served.client() as client:
+            answer = await client.get("/file", headers={"Range": "bytes=10-19", "If-Range": validator})
+    assert answer.status_code == status
+    assert answer.content == (DATA[10:20] if status == 206 else DATA)
+
+
+async def test_a_file_the_client_has_is_not_sent_again(serve: Serve) -> None:
+    served = await served_file(serve)
+    with trio.fail_after(10):
+        async with served.client() as client:
+            answer = await client.get("/file", headers={"If-None-Match": '"abc123"'})
+    assert answer.status_code == 304
+    assert answer.content == b""
+    assert answer.headers["etag"] == '"abc123"'
+
+
+async def test_head_tells_the_size_and_sends_nothing(serve: Serve) -> None:
+    served = await served_file(serve)
+    with trio.fail_after(10):
+        async with served.client() as client:
+            answer = await client.head("/file")
+    assert answer.headers["content-length"] == str(len(DATA))
+    assert answer.content == b""
+
+
+async def test_an_odd_content_type_of_an_uploader_is_not_passed_on(serve: Serve) -> None:
+    served = await served_file(serve)
+    served.stage.file_type = "text/html\r\nSet-Cookie: a=b"
+    with trio.fail_after(10):
+        async with served.client() as client:
+            answer = await client.get("/file")
+    assert answer.headers["content-type"] == "application/octet-stream"
+
+
+async def test_a_file_that_is_gone_is_a_surprise_and_not_a_404(serve: Serve) -> None:
+    served = await serve()
+    with trio.fail_after(10):
+        async with served.client() as client:
+            answer = await client.get("/file")
+    assert answer.status_code == 500
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a.wav", "attachment; filename=\"a.wav\"; filename*=UTF-8''a.wav"),
+        ("Träck 1.wav", "attachment; filename=\"Tr_ck 1.wav\"; filename*=UTF-8''Tr%C3%A4ck%201.wav"),
+        ('a"; evil="b\r\n', "attachment; filename=\"a_; evil=_b__\"; filename*=UTF-8''a%22%3B%20evil%3D%22b__"),
+        ("../x", "attachment; filename=\".._x\"; filename*=UTF-8''.._x"),
+        ("", "attachment; filename=\"download\"; filename*=UTF-8''download"),
+    ],
+)
+def test_a_name_cannot_break_out_of_its_header(name: str, header: str) -> None:
+    assert content_disposition("attachment", name) == header

@@ -1,0 +1,208 @@
+"""What a connection may do to us, and what it gets: heads, keep-alive, pipelines, and more clients than we take."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import pytest
+import trio
+
+from tests.http.conftest import Serve, until
+from veza.listener import HEAD_BYTES
+
+PAGES = b"GET /api/v1/stage/pages HTTP/1.1\r\nHost: veza\r\n\r\n"
+HELD = b"GET /api/v1/stage/hold HTTP/1.1\r\nHost: veza\r\n\r\n"
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections between requests are kept for moments."""
+    monkeypatch.setattr("veza.listener.KEEP_ALIVE_SECONDS", 0.2)
+
+
+async def receive_all(stream: trio.SocketStream) -> bytes:
+    return b"".join([chunk async for chunk in stream])
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_head_that_trickles_in_does_not_hold_its_connection(serve: Serve) -> None:
+    served = await serve()
+    with trio.fail_after(5):
+        async with await served.connect() as stream, trio.open_nursery() as nursery:
+
+            async def trickle() -> None:
+                await stream.send_all(b"GET /api/v1/stage/pages HTTP/1.1\r\nHost: veza\r\nX: ")
+                while True:
+                    await trio.sleep(0.02)  # each byte well within the time that the whole head has
+                    await stream.send_all(b"x")
+
+            async def heard() -> None:
+                with pytest.raises(trio.BrokenResourceError):
+                    await trickle()
+
+            nursery.start_soon(heard)
+            with suppress(trio.BrokenResourceError):  # what trickles in after the end is answered with a reset
+                assert (await receive_all(stream)).startswith(b"HTTP/1.1 400 ")
+    assert not served.requests
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_connection_nobody_uses_is_closed(serve: Serve) -> None:
+    served = await serve()
+    with trio.fail_after(5):
+        async with await served.connect() as silent, await served.connect() as stream:
+            await stream.send_all(PAGES)
+            answer = await receive_all(stream)
+            assert await receive_all(silent) == b""
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_handler_may_take_longer_than_a_connection_is_kept(serve: Serve) -> None:
+    served = await serve()
+    with trio.fail_after(5):
+        async with await served.connect() as stream:
+            await stream.send_all(HELD)
+            await served.stage.entered.wait()
+            await trio.sleep(0.5)  # past the time an idle connection has
+            served.stage.release.set()
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_head_that_is_too_large_is_refused_and_never_reaches_the_app(serve: Serve) -> None:
+    served = await serve()
+    answer = b""
+    with trio.fail_after(5):
+        async with await served.connect() as stream:
+            await stream.send_all(b"GET /api/v1/stage/pages HTTP/1.1\r\nHost: veza\r\nX: ")
+            try:
+                for _ in range(8):
+                    await stream.send_all(b"x" * HEAD_BYTES)
+                answer = await receive_all(stream)
+            except trio.BrokenResourceError:
+                pass  # closed while we were still sending: the answer is lost, the refusal is not
+        after = await served.exchange(PAGES.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        await served.logged(1)
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+    assert after.startswith(b"HTTP/1.1 200 ")
+    assert len(served.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "raw", [b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n", b"one two\r\n\r\n"]
+)
+async def test_what_is_not_http_is_refused_and_closed(serve: Serve, raw: bytes) -> None:
+    served = await serve()
+    with trio.fail_after(5):
+        answer = await served.exchange(raw)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert not served.requests
+
+
+@pytest.mark.parametrize(
+    "both",
+    [
+        b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        b"Content-Length: -1\r\n\r\n",
+        b"Transfer-Encoding: gzip\r\n\r\n",
+    ],
+)
+async def test_a_body_of_doubtful_length_is_refused(serve: Serve, both: bytes) -> None:
+    """Or a proxy and we might see two different requests in it."""
+    served = await serve()
+    with trio.fail_after(5):
+        answer = await served.exchange(b"POST /api/v1/stage/optional HTTP/1.1\r\nHost: veza\r\n" + both)
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 "))
+    assert not served.requests
+
+
+async def test_more_connections_than_we_take_are_told_so(serve: Serve) -> None:
+    served = await serve(max_connections=2)
+    with trio.fail_after(5):
+        async with await served.connect() as first, await served.connect() as second:
+            for stream in (first, second):
+                await stream.send_all(PAGES)
+                assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+            head, _, body = (await served.exchange(PAGES)).partition(b"\r\n\r\n")
+            await first.aclose()
+
+            async def taken() -> bool:
+                async with await served.connect() as third:
+                    await third.send_all(PAGES)
+                    return bytes(await third.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+            while not await taken():
+                pass
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1" in head
+    assert b"connection: close" in head
+    assert int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]) == len(body)
+    assert json.loads(body)["code"] == "overloaded"
+
+
+async def test_pipelined_requests_are_answered_in_their_order(serve: Serve) -> None:
+    served = await serve()
+    thing = b"0195a000-0000-7000-8000-00000000000%d"
+    requests = [b"GET /api/v1/stage/things/" + thing % n + b" HTTP/1.1\r\nHost: veza\r\n\r\n" for n in range(5)]
+    answer = b""
+    with trio.fail_after(5):
+        async with await served.connect() as stream:
+            await stream.send_all(b"".join(requests))
+            while answer.count(b"HTTP/1.1 200") < 5 or not answer.endswith(thing % 4):
+                answer += await stream.receive_some()
+    places = [answer.index(thing % n) for n in range(5)]
+    assert places == sorted(places)
+
+
+async def test_a_client_that_asks_before_sending_is_told_to_go_on(serve: Serve) -> None:
+    served = await serve()
+    head = (
+        b"POST /api/v1/stage/echo HTTP/1.1\r\nHost: veza\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 36\r\nExpect: 100-continue\r\n\r\n"
+    )
+    with trio.fail_after(5):
+        async with await served.connect() as stream:
+            await stream.send_all(head)
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 100 ")
+            await stream.send_all(b'{"title": "Dawn", "price_cents": 29}')
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 201 ")
+
+
+async def test_head_answers_without_a_body_and_the_connection_goes_on(serve: Serve) -> None:
+    served = await serve()
+    with trio.fail_after(5):
+        async with await served.connect() as stream:
+            await stream.send_all(PAGES.replace(b"GET", b"HEAD") + PAGES)
+            answer = b""
+            while answer.count(b"\r\n\r\n") < 2 or not answer.endswith(b"}"):
+                answer += await stream.receive_some()
+    first, _, rest = answer.partition(b"\r\n\r\n")
+    second, _, body = rest.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 200 ")
+    assert second.startswith(b"HTTP/1.1 200 ")
+    assert b"content-length: %d\r\n" % len(body) in first
+
+
+async def test_http_2_in_the_clear_is_not_spoken(serve: Serve) -> None:
+    served = await serve()
+    upgrade = PAGES.replace(
+        b"\r\n\r\n",
+        b"\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+    )
+    with trio.fail_after(5):
+        assert (await served.exchange(upgrade)).startswith(b"HTTP/1.1 200 ")
+        assert (await served.exchange(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")).startswith(b"HTTP/1.1 4")
+
+
+async def test_a_client_that_vanishes_midway_frees_its_place(serve: Serve) -> None:
+    served = await serve(max_connections=1)
+    with trio.fail_after(5):
+        async with await served.connect() as stream:
+            await stream.send_all(HELD)
+            await served.stage.entered.wait()
+        await served.stage.left.wait()
+        await until(lambda: len(served.requests) == 1)
+        while not (await served.exchange(PAGES.replace(b"1.1", b"1.0"))).startswith(b"HTTP/1.1 200 "):
+            pass
+    assert served.requests[0]["outcome"] == "cut"

@@ -1,0 +1,92 @@
+"""Sales as settlement leaves them, made straight in the database: a paid order, its capture, a transfer that is due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from uuid import UUID
+
+from veza.domain.ids import IdMint
+from veza.domain.ledger import capture
+from veza.domain.orders import Earning, fee_cents
+from veza.store.bridge import Database
+from veza.store.ledger import book, open_accounts
+
+START = datetime(2026, 2, 23, 12, tzinfo=UTC)
+
+
+@dataclass
+class Sales:
+    """Makes sellers, buyers and what they sold. Fees are ten percent."""
+
+    db: Database
+    new_id: IdMint = field(default_factory=lambda: IdMint(lambda: START, Random(5)))
+
+    async def user(self) -> UUID:
+        user_id = self.new_id()
+        async with self.db.transaction() as tx:
+            await tx.execute(
+                "INSERT INTO users (id, username, email, password_hash) VALUES ($1, $2, $2, '')", user_id, user_id.hex
+            )
+        return user_id
+
+    async def seller(self, account_id: str | None = None, *, active: bool = True) -> UUID:
+        """A seller, with an account if one is named."""
+        seller_id = await self.user()
+        if account_id is not None:
+            await self.connect(seller_id, account_id, active=active)
+        return seller_id
+
+    async def connect(self, seller_id: UUID, account_id: str, *, active: bool = True) -> None:
+        async with self.db.transaction() as tx:
+            await tx.execute(
+                "INSERT INTO connect_accounts (user_id, account_id, transfers_active) VALUES ($1, $2, $3)",
+                seller_id,
+                account_id,
+                active,
+            )
+
+    async def sale(self, seller_id: UUID, total: int = 2999, *, held: str | None = None) -> UUID:
+        """A paid order of one seller; answers its transfer, due at once unless it is ``held``."""
+        buyer_id, order_id, transfer_id = await self.user(), self.new_id(), self.new_id()
+        fee = fee_cents(total, 1000)
+        async with self.db.transaction() as tx:
+            await tx.execute(
+                "INSERT INTO orders (id, buyer_id, status, currency, total_cents, paid_at, expires_at, payment_id)"
+                " VALUES ($1, $2, 'paid', 'EUR', $3, now(), now(), $4)",
+                order_id,
+                buyer_id,
+                total,
+                f"pay_{order_id.hex[-26:]}",
+            )
+            await tx.execute(
+                "INSERT INTO earnings (order_id, seller_id, gross_cents, fee_cents, fee_bp)"
+                " VALUES ($1, $2, $3, $4, 1000)",
+                order_id,
+                seller_id,
+                total,
+                fee,
+            )
+            await open_accounts(tx, [seller_id], "EUR")
+            entries = capture(total, [Earning(seller_id, total, fee, 1000)])
+            await book(tx, "capture", f"hyperswitch:{order_id}", order_id, entries, "EUR")
+            await tx.execute(
+                "INSERT INTO transfers (id, order_id, seller_id, amount_cents, platform_fee_cents, currency, status,"
+                " hold_reason, next_retry_at) VALUES ($1, $2, $3, $4, $5, 'EUR', $6, $7, $8)",
+                transfer_id,
+                order_id,
+                seller_id,
+                total - fee,
+                fee,
+                "held" if held else "pending",
+                held,
+                None if held else datetime(2026, 1, 1, tzinfo=UTC),
+            )
+        return transfer_id
+
+    async def change(self, transfer_id: UUID, what: str) -> None:
+        """Set a transfer's columns to SQL."""
+        async with self.db.transaction() as tx:
+            sql = f"UPDATE transfers SET {what} WHERE id = $1"  # noqa: S608 - the test's own words
+            assert await tx.execute(sql, transfer_id) == "UPDATE 1"

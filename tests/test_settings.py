@@ -1,0 +1,100 @@
+"""What the environment may say, and what a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from veza.settings import REQUIRED_IN_PRODUCTION, Settings, SettingsError, load
+
+PRODUCTION = {
+    "ENVIRONMENT": "production",
+    "DATABASE_URL": "postgresql://db/veza",
+    "APP_DOMAIN": "https://veza.example",
+    "JWT_SECRET": "j" * 32,
+    "HYPERSWITCH_API_KEY": "snd_1",
+    "HYPERSWITCH_PUBLISHABLE_KEY": "pk_1",
+    "HYPERSWITCH_WEBHOOK_SECRET": "hook-1",
+    "STRIPE_SECRET_KEY": "sk_1",
+    "STRIPE_WEBHOOK_SECRET": "whsec_1,whsec_2",
+    "TRUSTED_PROXIES": "none",
+}
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine's and no .env file reaches these tests."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def set_all(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_development_needs_nothing_set(tmp_path: Path) -> None:
+    settings = load()
+    assert settings.port == 8080
+    assert settings.fee_bp == 1000
+    assert settings.base_url == "http://127.0.0.1:8080"
+
+
+def test_a_development_secret_is_made_once_and_kept_private(tmp_path: Path) -> None:
+    first, second = load().jwt_secret.get_secret_value(), load().jwt_secret.get_secret_value()
+    kept = tmp_path / "var" / "secrets" / "jwt_secret"
+    assert first == second == kept.read_text()
+    assert len(first) >= 32
+    assert kept.stat().st_mode & 0o077 == 0
+
+
+def test_a_full_production_environment_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, PRODUCTION)
+    settings = load()
+    assert settings.production
+    assert settings.stripe_webhook_secrets == ("whsec_1", "whsec_2")
+
+
+def test_production_names_every_missing_setting_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    with pytest.raises(SettingsError) as refused:
+        load()
+    for name in (*REQUIRED_IN_PRODUCTION, "jwt_secret"):
+        assert name.upper() in str(refused.value)
+
+
+@pytest.mark.parametrize("name", sorted(PRODUCTION.keys() - {"ENVIRONMENT"}))
+def test_an_empty_setting_is_a_missing_one_in_production(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    set_all(monkeypatch, PRODUCTION | {name: ""})
+    with pytest.raises(SettingsError, match=name):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "80 80"),
+        ("JWT_SECRET", "too-short"),
+        ("PLATFORM_FEE_RATE", "1.5"),
+        ("PLATFORM_FEE_RATE", "0.12345"),
+        ("PLATFORM_CURRENCY", "euro"),
+        ("TRANSFER_CLAIM_SECONDS", "25"),
+        ("ADMIN_EMAIL", "admin@veza.example"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named_and_its_value_is_not(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name) as refused:
+        load()
+    assert f"{value!r}" not in str(refused.value)
+
+
+def test_settings_show_no_secret_when_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, PRODUCTION)
+    shown = repr(load())
+    for name in ("JWT_SECRET", "HYPERSWITCH_API_KEY", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET"):
+        assert PRODUCTION[name] not in shown

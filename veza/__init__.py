@@ -1,0 +1,1 @@
+"""Veza: an actor-based concurrent runtime for a music creators' platform."""

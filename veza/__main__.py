@@ -1,0 +1,135 @@
+"""The ``veza`` command."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import signal
+import sys
+from collections.abc import Callable
+
+import trio
+
+from veza.actors.core.crash import only
+from veza.compose import grant, reset_password, verify_ledger
+from veza.demo import DemoError, demo
+from veza.domain.errors import Refusal
+from veza.http.app import create_app, routes
+from veza.listener import CannotListen
+from veza.sandbox.config import SandboxRefused
+from veza.sandboxes import Ports, serve_sandboxes
+from veza.serve import database_dsn, serve
+from veza.settings import SettingsError, load
+from veza.store.errors import StoreError
+from veza.store.migrate import migrate
+
+REFUSALS = (SettingsError, StoreError, CannotListen, DemoError, SandboxRefused, Refusal)
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit status. What is wrong with the environment is told in one line, not a traceback."""
+    options = _parser().parse_args(arguments)
+    run: Run = options.run
+    try:
+        return run(options)
+    except REFUSALS as error:
+        return _refuse(error)
+    except ExceptionGroup as group:
+        refused, others = group.split(REFUSALS)
+        if refused is None or others is not None:
+            raise
+        return _refuse(only(refused))
+    except KeyboardInterrupt:
+        return 130  # what a shell says of a program ended by Ctrl-C
+
+
+def _refuse(why: Exception) -> int:
+    print(f"veza: {why}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="veza", description="The backend of a music creators' platform.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Run, says: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=says, description=says)
+        added.set_defaults(run=run)
+        return added
+
+    command("serve", _serve, "Serve the API until SIGTERM.")
+    command("migrate", _migrate, "Bring the database up to date.")
+    command("routes", _routes, "List the routes, METHOD PATH a line; needs no database.")
+    admin = command("admin", _admin, "Look after accounts from the command line.")
+    admin.add_argument("action", choices=["grant", "reset-password"])
+    admin.add_argument("email")
+    ledger = command("ledger", _ledger, "Run the ledger's seven invariants; exit 1 if one is broken.")
+    ledger.add_argument("action", choices=["verify"])
+    for name, run, says in (
+        ("sandbox", _sandbox, "Serve stand-ins for Stripe and Hyperswitch, for development."),
+        ("demo", _demo, "Serve a demo: an embedded database, sandbox providers, accounts to try it with."),
+    ):
+        added = command(name, run, says)
+        added.add_argument("--stripe-port", type=int, default=Ports.stripe)
+        added.add_argument("--hyperswitch-port", type=int, default=Ports.hyperswitch)
+    return parser
+
+
+def _serve(_options: argparse.Namespace) -> int:
+    serve(load())
+    return 0
+
+
+def _migrate(_options: argparse.Namespace) -> int:
+    settings = load()
+    with database_dsn(settings) as dsn:
+        for name in migrate(dsn):
+            print(name, flush=True)
+    if settings.honcho_process_name:  # honcho ends every process when one ends: stay for the server's sake
+        signal.pause()
+    return 0
+
+
+def _routes(_options: argparse.Namespace) -> int:
+    for method, path in routes(create_app()):
+        print(method, path)
+    return 0
+
+
+def _admin(options: argparse.Namespace) -> int:
+    """A new password is read from a terminal, if there is one, or made and printed."""
+    with database_dsn(load()) as dsn:
+        if options.action == "grant":
+            user = trio.run(grant, dsn, options.email)
+            print(f"{user.username} is an admin")
+            return 0
+        typed = getpass.getpass("New password (empty: make one): ") if sys.stdin.isatty() else ""
+        password = trio.run(reset_password, dsn, options.email, typed or None)
+        print(f"the sessions of {options.email} are ended" + ("" if typed else f"; the new password is {password}"))
+    return 0
+
+
+def _ledger(_options: argparse.Namespace) -> int:
+    settings = load()
+    with database_dsn(settings) as dsn:
+        findings = trio.run(verify_ledger, settings, dsn)
+    for finding in findings:
+        print(f"{finding.invariant}\t{finding.subject}\t{finding.detail}")
+    print(f"{len(findings)} findings" if findings else "the ledger balances")
+    return 1 if findings else 0
+
+
+def _sandbox(options: argparse.Namespace) -> int:
+    serve_sandboxes(load(), Ports(options.stripe_port, options.hyperswitch_port))
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    demo(load(), Ports(options.stripe_port, options.hyperswitch_port))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+"""The Refs that requests may use, one a role: what the tree hands out and the routes are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from veza.actors.core import Ref
+from veza.actors.onboarding import OnboardingRef
+from veza.actors.payments import Messages as PaymentsMessages
+from veza.actors.payments import Till
+from veza.actors.payouts import PayoutsRef
+
+
+@dataclass(frozen=True)
+class Refs:
+    payments: Ref[PaymentsMessages, Till]
+    payouts: PayoutsRef
+    onboarding: OnboardingRef

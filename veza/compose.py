@@ -1,0 +1,261 @@
+"""Everything put together: settings in, a house out that can be served. Nothing here runs by itself."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from random import Random, SystemRandom
+
+import trio
+
+from veza import admin
+from veza.actors.core import State
+from veza.actors.payouts import Leases
+from veza.actors.refs import Refs
+from veza.domain.accounts import User
+from veza.domain.ids import IdMint, system_mint, utc_now
+from veza.domain.ledger import Finding
+from veza.domain.orders import Terms
+from veza.domain.payouts import RetryPolicy
+from veza.gateways.hyperswitch import Hyperswitch
+from veza.gateways.objects import LocalObjects
+from veza.gateways.passwords import Passwords
+from veza.gateways.stripe import Stripe
+from veza.http.app import VezaApp, create_app
+from veza.http.parts import Check, Checkout, CheckResult, ConfigSummary, HttpSettings, Parts, Selling
+from veza.http.states import States
+from veza.http.tokens import Tokens
+from veza.settings import Settings
+from veza.store.accounts import Accounts
+from veza.store.bridge import Database
+from veza.store.catalog import Catalog
+from veza.store.connect import Connect
+from veza.store.ledger import Ledger
+from veza.store.library import Library
+from veza.store.orders import Orders
+from veza.store.payments import Payments
+from veza.store.payouts import Payouts
+from veza.store.sessions import Sessions
+from veza.supervisors import Supervisor, run_tree
+from veza.supervisors.tree import TreeParts, tree
+
+NO_KEY = "sk_not_configured"  # the client insists on one; the provider will refuse it, which is then told as such
+DISK_FLOOR_BYTES = 1 << 30  # less than this is a few uploads, or an hour of a busy server's logs and WAL
+
+
+@dataclass(frozen=True)
+class House:
+    """A composed platform: bind nothing more, run the tree, then listen."""
+
+    app: VezaApp
+    parts: Parts
+    tree: Supervisor
+    random: Random
+
+    async def run_tree(self, task_status: trio.TaskStatus[Supervisor] = trio.TASK_STATUS_IGNORED) -> None:
+        await run_tree(self.tree, clock=self.parts.clock, random=self.random, task_status=task_status)
+
+
+@asynccontextmanager
+async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
+    """The house over a migrated database; its connections and clients are closed at the end of the block.
+
+    Raises DatabaseUnavailable.
+    """
+    random = SystemRandom()
+    new_id = IdMint(utc_now, random)
+    secret = settings.jwt_secret.get_secret_value().encode()
+    delay = timedelta(days=settings.payout_delay_days)
+    async with (
+        Database.open(dsn, size=settings.database_pool_size) as database,
+        LocalObjects.open(settings.veza_data_dir / "objects") as objects,
+        open_hyperswitch(settings) as hyperswitch,
+        open_stripe(settings) as stripe,
+    ):
+        payments, payouts, connect = Payments(database), Payouts(database, new_id, delay), Connect(database, delay)
+        root, refs = tree(
+            TreeParts(
+                payments=payments,
+                payouts=payouts,
+                connect=connect,
+                hyperswitch=hyperswitch,
+                stripe=stripe,
+                new_id=new_id,
+                random=random,
+                retry_policy=_retry_policy(settings),
+                leases=Leases(settings.transfer_claim_seconds, settings.provider_timeout_seconds),
+                reconcile_every=timedelta(seconds=settings.reconcile_seconds),
+                payout_delay=delay,
+            )
+        )
+        parts = Parts(
+            clock=utc_now,
+            new_id=new_id,
+            config=_summary(settings),
+            checks=_checks(settings, database, root, refs),
+            root_alive=partial(_alive, root),
+            tree=root.view,
+            settings=_http_settings(settings),
+            refs=refs,
+            accounts=Accounts(database),
+            sessions=Sessions(database),
+            passwords=Passwords(),
+            tokens=Tokens(secret, utc_now, new_id),
+            catalog=Catalog(database),
+            objects=objects,
+            orders=Orders(database),
+            library=Library(database),
+            checkout=_checkout(settings),
+            payments=payments,
+            payouts=payouts,
+            connect=connect,
+            ledger=Ledger(database),
+            stripe=stripe,
+            selling=Selling(States(secret, utc_now), settings.stripe_webhook_secrets),
+        )
+        await _first_admin(settings, parts)
+        app = create_app()
+        app.bind(parts)
+        yield House(app, parts, root, random)
+
+
+def open_hyperswitch(settings: Settings) -> AbstractAsyncContextManager[Hyperswitch]:
+    return Hyperswitch.open(
+        settings.hyperswitch_base_url,
+        settings.hyperswitch_api_key.get_secret_value(),
+        timeout=settings.provider_timeout_seconds,
+        return_url=settings.base_url,
+    )
+
+
+def open_stripe(settings: Settings) -> AbstractAsyncContextManager[Stripe]:
+    return Stripe.open(
+        settings.stripe_secret_key.get_secret_value() or NO_KEY,
+        base=settings.stripe_api_base,
+        timeout=settings.provider_timeout_seconds,
+        currency=settings.platform_currency,
+    )
+
+
+async def _first_admin(settings: Settings, parts: Parts) -> None:
+    if settings.admin_email:
+        await admin.ensure_admin(
+            parts.accounts,
+            parts.passwords,
+            settings.admin_email,
+            settings.admin_password.get_secret_value(),
+            new_id=parts.new_id,
+            now=parts.clock,
+        )
+
+
+def _http_settings(settings: Settings) -> HttpSettings:
+    return HttpSettings(
+        base_url=settings.base_url,
+        upload_max_bytes=settings.upload_max_mb * 1024 * 1024,
+        secure_cookies=settings.production,
+        refresh_grace_seconds=settings.refresh_grace_seconds,
+        currency=settings.platform_currency,
+    )
+
+
+def _retry_policy(settings: Settings) -> RetryPolicy:
+    return RetryPolicy(
+        automatic=settings.transfer_retry_enabled,
+        base=timedelta(seconds=settings.transfer_retry_base_seconds),
+        max_attempts=settings.transfer_retry_max_attempts,
+        funds_probe=timedelta(seconds=settings.funds_probe_seconds),
+        ambiguity=timedelta(seconds=settings.transfer_ambiguity_seconds),
+    )
+
+
+def _checkout(settings: Settings) -> Checkout:
+    return Checkout(
+        terms=Terms(
+            currency=settings.platform_currency,
+            fee_bp=settings.fee_bp,
+            expiry=timedelta(minutes=settings.order_expiry_minutes),
+        ),
+        publishable_key=settings.hyperswitch_publishable_key,
+        webhook_secrets=settings.hyperswitch_webhook_secrets,
+    )
+
+
+def _summary(settings: Settings) -> ConfigSummary:
+    return ConfigSummary(
+        jwt_secret_set=bool(settings.jwt_secret.get_secret_value()),
+        stripe_connect_enabled=settings.payouts_configured,
+        platform_fee_rate=float(settings.platform_fee_rate),
+        transfer_retry_enabled=settings.transfer_retry_enabled,
+    )
+
+
+# -- health ------------------------------------------------------------------------------------------------------------
+
+
+def _alive(root: Supervisor) -> bool:
+    return root.state is State.RUNNING
+
+
+def _checks(settings: Settings, database: Database, root: Supervisor, refs: Refs) -> Mapping[str, Check]:
+    return {
+        "database": partial(_check_database, database),
+        "redis": _not_configured,
+        "s3": _not_configured,
+        "ingest": _not_configured,
+        "disk": partial(_check_disk, settings.veza_data_dir),
+        "actors": partial(_check_actors, root, refs),
+    }
+
+
+async def _check_database(database: Database) -> CheckResult:
+    seconds = await database.ping()
+    return CheckResult("ok", {"latency_ms": round(seconds * 1000, 2)})
+
+
+async def _not_configured() -> CheckResult:
+    return CheckResult("not_configured")
+
+
+async def _check_disk(folder: Path) -> CheckResult:
+    usage = await trio.to_thread.run_sync(shutil.disk_usage, folder)
+    details = {"free_gb": round(usage.free / 1e9, 1)}
+    return CheckResult("ok" if usage.free > DISK_FLOOR_BYTES else "degraded", details)
+
+
+async def _check_actors(root: Supervisor, refs: Refs) -> CheckResult:
+    """Degraded while anything is paused, a subtree is down after too many restarts, or the payouts can't be paid."""
+    unwell = {
+        node.path: node.state.value for node in root.view().walk() if node.state in (State.PAUSED, State.DEGRADED)
+    }
+    payouts = refs.payouts.snapshot
+    if payouts is not None and payouts.stopped_because is not None:
+        unwell["payouts"] = "the payout provider refuses our key"
+    return CheckResult("degraded", unwell) if unwell else CheckResult("ok")
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+async def grant(dsn: str, email: str) -> User:
+    """Make an account an admin's. Raises NotFound, DatabaseUnavailable."""
+    async with Database.open(dsn, size=1) as database:
+        return await admin.grant(Accounts(database), email, new_id=system_mint(), now=utc_now)
+
+
+async def reset_password(dsn: str, email: str, password: str | None) -> str:
+    """Give an account a password, a new one if none is given, and end its sessions; the one that now holds."""
+    async with Database.open(dsn, size=1) as database:
+        accounts, passwords = Accounts(database), Passwords()
+        return await admin.reset_password(accounts, passwords, email, password, new_id=system_mint(), now=utc_now)
+
+
+async def verify_ledger(settings: Settings, dsn: str) -> list[Finding]:
+    """What breaks the ledger's invariants; the provider is asked too where one is configured. Raises Unavailable."""
+    async with Database.open(dsn, size=1) as database, open_stripe(settings) as stripe:
+        return await Ledger(database).verify(stripe if settings.payouts_configured else None)

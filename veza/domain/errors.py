@@ -1,0 +1,59 @@
+"""Refusals: what the platform says no to, in words meant for the person who asked.
+
+A refusal changes nothing. ``http/errors.py`` alone knows which status each one has.
+"""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):  # noqa: N818 - the field's word: an expected no, not a fault
+    """An expected no. ``str(refusal)`` is one sentence for the asker; ``code`` is for programs."""
+
+    code = "refused"
+
+    def __init__(self, message: str, *, code: str | None = None, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code or type(self).code
+        self.field = field
+
+
+class Invalid(Refusal):
+    """What was sent makes no sense; ``field`` names the part."""
+
+    code = "invalid"
+
+
+class Unauthenticated(Refusal):
+    """No credentials, or none that hold."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(Refusal):
+    """The asker is known and may not."""
+
+    code = "forbidden"
+
+
+class NotFound(Refusal):
+    """It does not exist, or the asker may not know that it does."""
+
+    code = "not_found"
+
+
+class Conflict(Refusal):
+    """It makes sense, but not in the state things are in."""
+
+    code = "conflict"
+
+
+class TooLarge(Refusal):
+    """More bytes than are taken."""
+
+    code = "too_large"
+
+
+class Unavailable(Refusal):
+    """A service this needs cannot be reached now; nothing was changed that a retry would repeat."""
+
+    code = "unavailable"

@@ -1,0 +1,376 @@
+"""Payouts: how a seller's share reaches them, and what each answer of the provider means for it.
+
+A transfer is one row for each (order, seller). It is attempted under a claim; an attempt is one step, ``Call`` or
+``Look``, and ends in an outcome, from which ``after_attempt`` decides. Nothing here waits, reads a clock or rolls dice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+KEY_LIFETIME = timedelta(hours=23)
+# Stripe forgets an idempotency key no sooner than after 24 h (docs.stripe.com/api/idempotent_requests); an hour is
+# left for clocks that disagree. An older key proves nothing, so what exists is listed before it is used again.
+
+MAX_DELAY = timedelta(hours=6)  # four tries a day for what is down that long; an operator is told meanwhile
+
+
+class TransferStatus(StrEnum):
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    HELD = "held"
+    REVERSED = "reversed"
+
+
+class HoldReason(StrEnum):
+    """What caused a hold is what lifts it, and nothing else does."""
+
+    NOT_ONBOARDED = "not_onboarded"
+    AWAITING_FUNDS = "awaiting_funds"
+    BANNED = "banned"
+    DISPUTED = "disputed"
+    ADMIN = "admin"
+    FLAG = "flag"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A seller's share of an order on its way to them. Amounts are minor units of ``currency``.
+
+    ``retry_count`` is how often it was tried after the first time. ``attempts`` counts the tries that bring it nearer
+    to being given up, the one in hand included. ``failed`` with ``next_retry_at`` will be tried again; without, it
+    waits for an admin.
+    """
+
+    id: UUID
+    order_id: UUID
+    seller_id: UUID
+    amount_cents: int
+    platform_fee_cents: int
+    currency: str
+    status: TransferStatus
+    hold_reason: HoldReason | None
+    retry_count: int
+    attempts: int
+    key_epoch: int
+    next_retry_at: datetime | None
+    key_used_at: datetime | None
+    doubtful: bool
+    absent_since: datetime | None
+    external_ref: str | None
+    failure_code: str | None
+    failure_message: str | None
+    created_at: datetime
+    completed_at: datetime | None
+
+    @property
+    def idempotency_key(self) -> str:
+        return f"{self.id}:{self.key_epoch}"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A transfer in hand: nobody else calls the provider for it until its lease is over.
+
+    ``destination`` is the account that its present key was first used with, else the seller's; null when they have
+    none. ``claimed_at`` is the database's time: what follows is reckoned from it, so that a process whose clock is
+    wrong neither tries too early nor believes an old key.
+    """
+
+    id: UUID
+    transfer: Transfer
+    destination: str | None
+    claimed_at: datetime
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How long to wait between tries, and when to give up.
+
+    Without ``automatic`` nothing that failed is tried again by itself: it waits for an admin, as if given up. First
+    tries, and what an event from the provider releases, go on.
+    """
+
+    automatic: bool = True
+    base: timedelta = timedelta(seconds=15)
+    max_attempts: int = 12
+    funds_probe: timedelta = timedelta(seconds=3600)
+    ambiguity: timedelta = timedelta(seconds=600)
+
+
+# -- what an attempt does ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Call:
+    """Ask the provider for the transfer, under its idempotency key."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """List what the provider has of this transfer before asking for anything."""
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """It has been in hand too often: not even try."""
+
+
+Step = Call | Look | GiveUp
+
+
+def next_step(transfer: Transfer, now: datetime, policy: RetryPolicy) -> Step:
+    """What to do with a transfer just claimed.
+
+    One that was in hand more often than it may be tried is given up without being touched: its worker crashed on it,
+    and would crash again.
+    """
+    if transfer.attempts > policy.max_attempts:
+        return GiveUp()
+    if transfer.doubtful or (transfer.key_used_at is not None and now - transfer.key_used_at >= KEY_LIFETIME):
+        return Look()
+    return Call()
+
+
+# -- what came of it ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Paid:
+    """The provider has the transfer, as we asked for it: just made, replayed, or found by a look."""
+
+    external_ref: str
+
+
+@dataclass(frozen=True)
+class Unclear:
+    """No answer, or one that says to ask again: the same key asks the same question."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class StoredError:
+    """What the provider stored under our key is no answer: a fault it replays, or a request unlike ours.
+
+    Whether money moved before it, nobody says; asking again under this key will tell no more.
+    """
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A look found no such transfer."""
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A look found a transfer of that name with another amount, currency or destination."""
+
+    external_ref: str
+
+
+@dataclass(frozen=True)
+class NoFunds:
+    """The platform's balance does not cover it yet."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class NotOnboarded:
+    """The seller has no account there, or one that cannot take transfers yet."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A definitive no that only a person can turn into a yes."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Unauthorized:
+    """The provider does not take our key: nothing is wrong with the transfer, and no other will fare better."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """The attempt was cut short on our side, before or in its call: a stop, a crash beside it, too short a lease."""
+
+
+@dataclass(frozen=True)
+class Exhausted:
+    """It was in hand too often; see ``GiveUp``."""
+
+
+Outcome = (
+    Paid
+    | Unclear
+    | StoredError
+    | Absent
+    | Mismatch
+    | NoFunds
+    | NotOnboarded
+    | Refused
+    | Unauthorized
+    | Interrupted
+    | Exhausted
+)
+
+
+# -- what follows from it ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Done:
+    """It is paid; book it."""
+
+    external_ref: str
+
+
+@dataclass(frozen=True)
+class Again:
+    """Nothing was learned of the transfer itself: put it back as it was, under the same key, the try uncounted."""
+
+    at: datetime
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Try again at ``at``; null where retries are switched off and an admin has to ask for it.
+
+    ``counted``: whether this try brings it nearer to being given up. ``new_key``: whether the next one asks a new
+    question. ``doubtful``: whether to look before asking. ``absent_since``: when a look first found nothing.
+    """
+
+    at: datetime | None
+    code: str
+    message: str
+    counted: bool = True
+    new_key: bool = False
+    doubtful: bool = False
+    absent_since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Keep it until ``why`` is lifted, or, with ``probe_at``, ask again by then.
+
+    Being held is no failure: the try isn't counted. It follows a definitive no, so the next try asks a new question.
+    """
+
+    why: HoldReason
+    message: str
+    probe_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Dead:
+    """Stop trying; an admin decides.
+
+    ``new_key``: whether the next try may ask a new question. Without, what is known and doubted of the present key is
+    kept, so that the admin's try can't pay twice.
+    """
+
+    code: str
+    message: str
+    new_key: bool = False
+
+
+Decision = Done | Again | Retry | Hold | Dead
+
+
+def delay(attempts: int, policy: RetryPolicy, jitter: float) -> timedelta:
+    """How long after try number ``attempts`` (from 1) the next one comes: base x 2^n, at most six hours, +-10 %.
+
+    ``jitter`` is uniform in [0, 1): it keeps what failed together from coming back together.
+    """
+    plain = min(policy.base * 2 ** min(attempts - 1, 20), MAX_DELAY)
+    return timedelta(seconds=plain.total_seconds() * (0.9 + 0.2 * jitter))
+
+
+def after_attempt(transfer: Transfer, outcome: Outcome, now: datetime, policy: RetryPolicy, jitter: float) -> Decision:
+    """What an attempt's outcome means for its transfer. ``transfer.attempts`` includes the attempt."""
+    decision = _after_attempt(transfer, outcome, now, policy, jitter)
+    if policy.automatic:
+        return decision
+    match decision:
+        case Retry():
+            return replace(decision, at=None)
+        case Hold():
+            return replace(decision, probe_at=None)
+        case _:
+            return decision
+
+
+def _after_attempt(  # noqa: C901 - one case an outcome: the table itself
+    transfer: Transfer, outcome: Outcome, now: datetime, policy: RetryPolicy, jitter: float
+) -> Decision:
+    match outcome:
+        case Paid(external_ref):
+            return Done(external_ref)
+        case Unclear(code, message) if transfer.attempts >= policy.max_attempts:
+            return Dead(code, message)
+        case Unclear(code, message):
+            at = now + delay(transfer.attempts, policy, jitter)
+            return Retry(at, code, message, doubtful=transfer.doubtful, absent_since=transfer.absent_since)
+        case StoredError(code, message):
+            # Even the last try ends in certainty: looking moves no money, so it is not what the limit is about.
+            return Retry(now, code, message, counted=transfer.attempts < policy.max_attempts, doubtful=True)
+        case Absent():
+            return _after_absent(transfer, now, policy)
+        case Mismatch(external_ref):
+            return Dead("transfer_mismatch", f"{external_ref} exists with another amount, currency or destination")
+        case NoFunds(message):
+            return Hold(HoldReason.AWAITING_FUNDS, message, probe_at=now + policy.funds_probe)
+        case NotOnboarded(message):
+            return Hold(HoldReason.NOT_ONBOARDED, message)
+        case Refused(code, message):
+            return Dead(code, message, new_key=True)
+        case Unauthorized(message):
+            return Again(now + policy.base, "unauthorized", message)
+        case Interrupted():
+            return Again(now, "interrupted", "the attempt was cut short; it will ask again under the same key")
+        case Exhausted():
+            return Dead("exhausted", f"given up after {policy.max_attempts} tries")
+
+
+def _after_absent(transfer: Transfer, now: datetime, policy: RetryPolicy) -> Decision:
+    """One look may come too early for what is still being made; the second, ``ambiguity`` later, is believed."""
+    first = transfer.absent_since
+    if first is None or now - first < policy.ambiguity:
+        since = first or now
+        return Retry(
+            since + policy.ambiguity,
+            "outcome_unknown",
+            "the provider lists no such transfer; looking again before a new try",
+            counted=False,
+            doubtful=True,
+            absent_since=since,
+        )
+    if transfer.attempts >= policy.max_attempts:
+        return Dead("exhausted", f"given up after {policy.max_attempts} tries; no such transfer exists", new_key=True)
+    return Retry(now, "outcome_unknown", "no such transfer exists; trying with a new key", counted=False, new_key=True)
+
+
+def may_retry(transfer: Transfer) -> bool:
+    """Whether an admin may try it now: it failed, or is held for what a try can find to be over."""
+    if transfer.status is TransferStatus.HELD:
+        return transfer.hold_reason in (HoldReason.NOT_ONBOARDED, HoldReason.AWAITING_FUNDS)
+    return transfer.status is TransferStatus.FAILED

@@ -1,0 +1,157 @@
+"""The app: every blueprint in one list, one error handler, one deadline a request, the edge around it all."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+import trio
+from pydantic import BaseModel
+from quart import Response
+from quart.ctx import RequestContext
+from quart_schema import HttpSecurityScheme, Info, OpenAPIProvider, QuartSchema
+from quart_trio import QuartTrio
+from werkzeug.exceptions import BadRequest
+
+from veza.http import errors
+from veza.http.body import Connection, VezaRequest
+from veza.http.deadline import seconds_for
+from veza.http.edge import ASGIApp, Edge, trace
+from veza.http.envelope import Elsewhere
+from veza.http.parts import EXTENSION, Parts
+from veza.http.routes import actors, auth, health, hyperswitch, ledger, orders, products, sell, stripe, transfers, users
+
+API = "/api/v1"
+
+BLUEPRINTS = (
+    health.api,
+    auth.api,
+    users.api,
+    products.api,
+    orders.api,
+    hyperswitch.api,
+    sell.api,
+    stripe.api,
+    transfers.api,
+    ledger.api,
+    actors.api,
+)  # fmt: skip
+"""Served under ``/api/v1``: a line each."""
+
+LEGACY = (
+    health.legacy,
+)  # fmt: skip
+"""Served at the root as well, marked deprecated."""
+
+
+class VezaApp(QuartTrio):
+    """Quart with a pulled body, a deadline on each handler, and its parts."""
+
+    request_class = VezaRequest
+    asgi_http_class = Connection
+    edge: Edge
+
+    def bind(self, parts: Parts) -> None:
+        """Give the routes what they work with. The composition root does this once, before it listens."""
+        self.extensions[EXTENSION] = parts
+        self.edge = Edge(
+            cast(ASGIApp, self.asgi_app),
+            new_id=parts.new_id,
+            max_in_flight=parts.settings.max_in_flight,
+            leaving=parts.leaving,
+        )
+
+    @property
+    def parts(self) -> Parts:
+        """What was bound. Raises KeyError before."""
+        bound: Parts = self.extensions[EXTENSION]
+        return bound
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.edge(scope, receive, send)
+
+    async def full_dispatch_request(self, request_context: RequestContext | None = None) -> Any:
+        """Run the handler under its deadline; sending its answer is no longer bound by it."""
+        if request_context is None:
+            raise RuntimeError("a request is dispatched with its context")
+        request = request_context.request
+        seconds = self.parts.settings.deadline_seconds
+        if request.url_rule is not None:
+            trace().route = request.url_rule.rule
+            seconds = seconds_for(self.view_functions[request.url_rule.endpoint], seconds)
+        with trio.move_on_after(seconds) as scope:
+            trace().deadline = scope
+            return await super().full_dispatch_request(request_context)
+        return await self.finalize_request(errors.respond(errors.DEADLINE), request_context)
+
+    async def preprocess_request(self, request_context: RequestContext | None = None) -> Any:
+        if request_context is None:
+            raise RuntimeError("a request is dispatched with its context")
+        request = request_context.request
+        if "\0" in request.path or b"%00" in request.query_string:
+            raise BadRequest("Text may not contain the NUL character.")  # PostgreSQL cannot store it
+        return await super().preprocess_request(request_context)
+
+    async def make_response(self, result: Any) -> Any:
+        """Models are written by pydantic itself: RFC 3339 times, and no detour over dictionaries."""
+        value, *rest = result if isinstance(result, tuple) else (result,)
+        if isinstance(value, BaseModel):
+            value = Response(value.model_dump_json(), content_type="application/json")
+        return await super().make_response((value, *rest) if rest else value)
+
+    def log_exception(self, exception_info: Any) -> None:
+        errors.log_failure(exception_info[1])
+
+
+def create_app() -> VezaApp:
+    """The app with every route registered and nothing bound: it can list its routes without a database."""
+    app = VezaApp("veza", static_folder=None)
+    app.config["RESPONSE_TIMEOUT"] = None  # it would cut a download midway
+    app.config["BODY_TIMEOUT"] = None  # bodies have limits of their own
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False  # a redirect would be an answer without an envelope
+    _document(app)
+    app.register_error_handler(Exception, errors.answer)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint, url_prefix=API)
+    for blueprint in LEGACY:
+        app.register_blueprint(blueprint)
+    return app
+
+
+class Document(OpenAPIProvider):
+    """Knows what no model can say: an answer of ``bytes`` is a file, and one may lead elsewhere."""
+
+    def build_response_object(self, model: type[Any], headers_model: type[Any] | None) -> Any:
+        if model is bytes:
+            content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+            return {"description": "The file's bytes.", "content": content}, {}
+        if model is Elsewhere:
+            return {"description": "Go on at `Location`."}, {}
+        return super().build_response_object(model, headers_model)
+
+
+def _document(app: VezaApp) -> None:
+    """The OpenAPI document. The ready-made pages that show it are left out: they load scripts from elsewhere."""
+    schema = QuartSchema(
+        openapi_path="/openapi.json",
+        openapi_provider_class=Document,
+        redoc_ui_path=None,
+        scalar_ui_path=None,
+        swagger_ui_path=None,
+        info=Info(title="Veza", version="1"),
+        security_schemes={"bearer": HttpSecurityScheme(scheme="bearer", bearer_format="JWT")},
+    )
+    schema.init_app(app)
+    # The extension wraps make_response on the instance, turning models into dictionaries first; ours writes them.
+    del app.make_response
+
+
+def routes(app: VezaApp) -> list[tuple[str, str]]:
+    """Every method and path served, parameters as ``:name``, sorted by path."""
+    listed = {
+        (method, re.sub(r"<(?:[^:<>]+:)?([^<>]+)>", r":\1", rule.rule))
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    return sorted(listed, key=lambda route: (route[1], route[0]))

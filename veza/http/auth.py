@@ -1,0 +1,130 @@
+"""Who is asking: a bearer token names a session, and the database says whose it is and what they may do, every time.
+
+So a session that was ended, a ban or a promotion acts at the next request, not when a token expires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import ParamSpec, TypeVar, cast
+from uuid import UUID
+
+from quart import g, request
+from quart_schema import security_scheme
+
+from veza.domain.accounts import Role, User
+from veza.domain.audit import By
+from veza.domain.errors import Forbidden, Unauthenticated
+from veza.http.edge import trace
+from veza.http.parts import parts
+from veza.http.tokens import TokenType
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """The signed-in user behind the request in hand, and the session they came by."""
+
+    user: User
+    session_id: UUID
+
+    @property
+    def id(self) -> UUID:
+        return self.user.id
+
+    @property
+    def is_admin(self) -> bool:
+        return self.user.role is Role.ADMIN
+
+
+def caller() -> Caller:
+    """Who is asking, in a route that is ``login_required`` or ``admin_only``. Raises LookupError elsewhere."""
+    found = caller_if_any()
+    if found is None:
+        raise LookupError("caller() in a route that does not ask who is calling")
+    return found
+
+
+def caller_if_any() -> Caller | None:
+    """Who is asking, if they said and the route asked (``login_optional``)."""
+    return cast("Caller | None", g.get("caller"))
+
+
+def by() -> By:
+    """The caller, as the audit names them."""
+    return By(caller().id, trace().request_id, request.remote_addr)
+
+
+def login_required(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """Let only the signed-in in; 401 for anyone else. It stands above the validators: strangers are told no schema."""
+
+    @wraps(view)
+    async def signed_in(*args: P.args, **kwargs: P.kwargs) -> R:
+        await _require()
+        return await view(*args, **kwargs)
+
+    return _documented(signed_in)
+
+
+def admin_only(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """Let only admins in; 401 for strangers, 403 for other users."""
+
+    @wraps(view)
+    async def as_admin(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not (await _require()).is_admin:
+            raise Forbidden("Only an admin may do this.")
+        return await view(*args, **kwargs)
+
+    return _documented(as_admin)
+
+
+def login_optional(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """Let everyone in and look who it is; 401 only for a bearer token that does not hold."""
+
+    @wraps(view)
+    async def anyone(*args: P.args, **kwargs: P.kwargs) -> R:
+        await identify()
+        return await view(*args, **kwargs)
+
+    return anyone
+
+
+async def identify() -> Caller | None:
+    """Who the request's bearer token says is asking; None without one. Raises Unauthenticated if it does not hold.
+
+    Looked up once a request.
+    """
+    if "caller" not in g:
+        token = bearer()
+        g.caller = None if token is None else await _behind(token)
+    return caller_if_any()
+
+
+def bearer() -> str | None:
+    """The token in ``Authorization: Bearer`` (RFC 6750, section 2.1), unread."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+async def _require() -> Caller:
+    found = await identify()
+    if found is None:
+        raise Unauthenticated("Sign in first: send an access token (Authorization: Bearer).")
+    return found
+
+
+async def _behind(token: str) -> Caller:
+    claims = parts().tokens.read(token, TokenType.ACCESS)
+    user = await parts().sessions.user_of(claims.session_id, claims.user_id, parts().clock())
+    if user is None:
+        raise Unauthenticated("This session is over; sign in again.", code="session_over")
+    trace().user_id = user.id
+    return Caller(user, claims.session_id)
+
+
+def _documented(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    return security_scheme([{"bearer": []}])(view)

@@ -1,0 +1,268 @@
+"""The outermost ASGI layer: what must hold for every request, whatever becomes of its handler.
+
+It names each request, logs it once, sheds what is too much and sees that a finished connection closes. All of it
+happens here, and synchronously in ``finally``, because after a hang-up nothing further in is run: the framework cancels
+the handler and its hooks with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from time import perf_counter
+from typing import Any
+from uuid import UUID
+
+import structlog
+import trio
+
+from veza.domain.ids import NewId
+from veza.http.envelope import error_json
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # what a proxy's id looks like, and nothing that could forge a log line
+NEVER_SHED = tuple(
+    prefix + path for prefix in ("", "/api/v1") for path in ("/health", "/readyz", "/metrics", "/webhooks/", "/hooks/")
+)
+"""Probes must tell the truth under load, and money's and live ingest's callers would drop what we refuse."""
+
+RETRY_AFTER = b"1"  # seconds: the queue of a full house drains in about a quarter of one
+
+SETTLE_SECONDS = 0.1
+"""An answer waits this long for a body that is still coming: most are on their way, and the connection can be kept."""
+
+LINGER_SECONDS = 1.0
+"""A body nobody wants is read away this long before the connection closes. Closing on unread bytes makes the kernel
+reset the connection, and the client would never see why it was refused."""
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Trace:
+    """What the edge knows of one request; those further in fill in the route and the user."""
+
+    request_id: str
+    method: str
+    started: float = field(default_factory=perf_counter)
+    route: str | None = None
+    user_id: UUID | None = None
+    status: int | None = None
+    sent: int = 0
+    finished: bool = False
+    seated: bool = False
+    deadline: trio.CancelScope | None = None
+
+    @property
+    def outcome(self) -> str:
+        """``answered``, or ``cut``: the client hung up, or the drain's time was over."""
+        return "answered" if self.finished else "cut"
+
+
+_current: ContextVar[Trace] = ContextVar("veza_trace")
+
+
+def trace() -> Trace:
+    """The trace of the request in hand. Raises LookupError outside a request."""
+    return _current.get()
+
+
+class Seats:
+    """How many requests are being worked on. A soft bound: it decides who comes in, never who must leave."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.taken = 0
+
+    @property
+    def full(self) -> bool:
+        return self.taken >= self.limit
+
+    def take(self, trace: Trace) -> None:
+        if not trace.seated:
+            trace.seated = True
+            self.taken += 1
+
+    def give_back(self, trace: Trace) -> None:
+        if trace.seated:
+            trace.seated = False
+            self.taken -= 1
+
+
+_seats: ContextVar[Seats] = ContextVar("veza_seats")
+
+
+@contextmanager
+def waiting_for_client() -> Iterator[None]:
+    """While a handler waits for its client's bytes it does no work, so it holds no seat: slow clients fill no house."""
+    seats, current = _seats.get(), _current.get()
+    held = current.seated
+    seats.give_back(current)
+    try:
+        yield
+    finally:
+        if held:
+            seats.take(current)
+
+
+class Edge:
+    """Wraps the app. ``max_in_flight`` bounds the requests worked on at a time; once ``leaving`` is set every answer
+    closes its connection, so that clients move on before the listener does. ``observers`` see each finished trace."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        new_id: NewId,
+        max_in_flight: int,
+        leaving: trio.Event,
+        observers: Iterable[Callable[[Trace], None]] = (),
+    ) -> None:
+        self._app = app
+        self._new_id = new_id
+        self._leaving = leaving
+        self.observers = list(observers)
+        self.seats = Seats(max_in_flight)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._refuse_upgrade(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        trace = Trace(self._request_id(scope), scope["method"])
+        _current.set(trace)
+        _seats.set(self.seats)
+        structlog.contextvars.bind_contextvars(request_id=trace.request_id)
+        send = self._sender(trace, send)
+        try:
+            if self.seats.full and not scope["path"].startswith(NEVER_SHED):
+                await _answer(trace, receive, send, 503, "overloaded", "Too many requests are in hand; try again.")
+            else:
+                self.seats.take(trace)
+                await self._app(scope, receive, send)
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the last one who can answer
+            await self._rescue(trace, receive, send, error)
+        finally:
+            self.seats.give_back(trace)
+            self._report(trace)
+
+    async def _refuse_upgrade(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """There are no WebSockets here: the handshake gets the answer any unknown path gets."""
+        trace = Trace(self._request_id(scope), "GET")
+
+        async def sending(message: Message) -> None:
+            await send({**message, "type": f"websocket.{message['type']}"})
+
+        try:
+            await _answer(trace, receive, self._sender(trace, sending), 404, "not_found", "There is nothing here.")
+        finally:
+            self._report(trace)
+
+    def _request_id(self, scope: Scope) -> str:
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                given: str = value.decode("latin-1")
+                if SANE_ID.fullmatch(given):
+                    return given
+                break
+        return str(self._new_id())
+
+    def _sender(self, trace: Trace, send: Send) -> Send:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                trace.status = message["status"]
+                # What is left is sending, which takes memory of its own but no work.
+                self.seats.give_back(trace)
+                message["headers"] = [*message["headers"], *self._headers(trace)]
+                await send(message)
+            elif message.get("more_body", False):
+                trace.sent += len(message.get("body", b""))
+                await send(message)
+            else:
+                trace.sent += len(message.get("body", b""))
+                trace.finished = True
+                # The server tells the app of the disconnect before it closes the connection, and that cancels this
+                # very send: unshielded, a connection that should close stays open for ever.
+                with trio.CancelScope(shield=True):
+                    await send(message)
+
+        return sending
+
+    def _headers(self, trace: Trace) -> list[tuple[bytes, bytes]]:
+        headers = [(b"x-request-id", trace.request_id.encode()), (b"x-content-type-options", b"nosniff")]
+        if self._leaving.is_set():
+            headers.append((b"connection", b"close"))
+        return headers
+
+    async def _rescue(
+        self, trace: Trace, receive: Receive, send: Send, error: Exception | BaseExceptionGroup[BaseException]
+    ) -> None:
+        """Nothing further in answered for this error: log it, and answer if nothing was said yet."""
+        if isinstance(error, BaseExceptionGroup):
+            cancelled, others = error.split(trio.Cancelled)
+            if others is None:
+                raise error
+            log.error("request_failed", route=trace.route, exc_info=others)
+            if cancelled is not None:
+                raise cancelled
+        else:
+            log.error("request_failed", route=trace.route, exc_info=error)
+        if trace.status is None:
+            await _answer(trace, receive, send, 500, "internal", "Something went wrong on our side.")
+
+    def _report(self, trace: Trace) -> None:
+        log.info(
+            "request",
+            method=trace.method,
+            route=trace.route,  # the template, never the path: paths hold tokens
+            status=trace.status,
+            outcome=trace.outcome,
+            duration_ms=round((perf_counter() - trace.started) * 1000, 2),
+            user=trace.user_id and str(trace.user_id),
+            bytes=trace.sent,
+            request_id=trace.request_id,
+        )
+        for observe in self.observers:
+            observe(trace)
+
+
+async def _answer(trace: Trace, receive: Receive, send: Send, status: int, code: str, error: str) -> None:
+    """Answer without the app, reading the body away meanwhile: a full queue would hold up the server's side of it."""
+    body = error_json(error=error, code=code, request_id=trace.request_id)
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append((b"retry-after", RETRY_AFTER))
+    ended = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_read_away, receive, ended)
+        with trio.move_on_after(SETTLE_SECONDS):
+            await ended.wait()
+        if not ended.is_set():
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        with trio.move_on_after(LINGER_SECONDS):
+            await ended.wait()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        nursery.cancel_scope.cancel()
+
+
+async def _read_away(receive: Receive, ended: trio.Event) -> None:
+    """Drop what comes; ``ended`` is set when the request's body is over, or its client gone."""
+    while not (message := await receive())["type"].endswith(".disconnect"):
+        if not message.get("more_body", False):
+            ended.set()
+    ended.set()

@@ -1,0 +1,142 @@
+"""What routes work with, bound to the app by the composition root once the tree is up."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, cast
+
+import trio
+from quart import current_app
+
+from veza.actors.core import SupervisorView
+from veza.actors.refs import Refs
+from veza.domain.ids import Clock, NewId
+from veza.domain.orders import Terms
+from veza.gateways.objects import Objects
+from veza.gateways.passwords import Passwords
+from veza.gateways.stripe import Stripe
+from veza.http.deadline import DEFAULT_SECONDS
+from veza.http.states import States
+from veza.http.tokens import Tokens
+from veza.store.accounts import Accounts
+from veza.store.catalog import Catalog
+from veza.store.connect import Connect
+from veza.store.ledger import Ledger
+from veza.store.library import Library
+from veza.store.orders import Orders
+from veza.store.payments import Payments
+from veza.store.payouts import Payouts
+from veza.store.sessions import Sessions
+
+EXTENSION = "veza.parts"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one dependency's check found. ``details`` may be shown to anyone: no addresses, no names, no secrets."""
+
+    status: Literal["ok", "degraded", "failed", "not_configured"]
+    details: Mapping[str, object] | None = None
+
+
+Check = Callable[[], Awaitable[CheckResult]]
+
+
+@dataclass(frozen=True)
+class ConfigSummary:
+    """What ``/health/deep`` says of the configuration: whether, never what."""
+
+    jwt_secret_set: bool
+    stripe_connect_enabled: bool
+    platform_fee_rate: float
+    transfer_retry_enabled: bool
+
+
+@dataclass(frozen=True)
+class HttpSettings:
+    """The numbers of this room. Times in seconds."""
+
+    deadline_seconds: float = DEFAULT_SECONDS
+    max_in_flight: int = 128
+    """At some 2 ms of CPU a request, a quarter of a second of queue in one process; more would only wait longer."""
+    base_url: str = "http://127.0.0.1:8080"
+    upload_max_bytes: int = 2048 * 1024 * 1024
+    secure_cookies: bool = False
+    refresh_grace_seconds: int = 0
+    currency: str = "EUR"
+    """The platform's one currency (ISO 4217): every price is in it."""
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """What sales are made under. ``publishable_key`` is for clients, ``webhook_secrets`` verify events."""
+
+    terms: Terms
+    publishable_key: str
+    webhook_secrets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Selling:
+    """What sellers are paid under. ``webhook_secrets`` verify the payout provider's events."""
+
+    states: States
+    webhook_secrets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Unbound:
+    """Stands for a part that the composition root left out, which an app with fewer routes may do."""
+
+    name: str
+
+    def __getattr__(self, attribute: str) -> Any:
+        raise LookupError(f"parts().{self.name} is not bound")
+
+
+def unbound(name: str) -> Callable[[], Any]:
+    """The default of a part that may be left out."""
+    return partial(Unbound, name)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a route may reach."""
+
+    clock: Clock
+    new_id: NewId
+    config: ConfigSummary
+    checks: Mapping[str, Check]
+    root_alive: Callable[[], bool]
+    """Whether the root supervisor still runs: with the event loop's lag, all that ``/healthz`` looks at."""
+    tree: Callable[[], SupervisorView] = field(default_factory=unbound("tree"))
+    """What an operator sees of the supervision tree, taken without a message."""
+    settings: HttpSettings = field(default_factory=HttpSettings)
+    leaving: trio.Event = field(default_factory=trio.Event)
+    """Set at SIGTERM: ``/readyz`` says not ready, and every answer closes its connection."""
+    stopping: trio.Event = field(default_factory=trio.Event)
+    """Set when accepting stops: event streams end, so that they do not hold the drain."""
+
+    accounts: Accounts = field(default_factory=unbound("accounts"))
+    sessions: Sessions = field(default_factory=unbound("sessions"))
+    passwords: Passwords = field(default_factory=unbound("passwords"))
+    tokens: Tokens = field(default_factory=unbound("tokens"))
+    orders: Orders = field(default_factory=unbound("orders"))
+    payments: Payments = field(default_factory=unbound("payments"))
+    payouts: Payouts = field(default_factory=unbound("payouts"))
+    connect: Connect = field(default_factory=unbound("connect"))
+    ledger: Ledger = field(default_factory=unbound("ledger"))
+    selling: Selling = field(default_factory=unbound("selling"))
+    stripe: Stripe = field(default_factory=unbound("stripe"))
+    library: Library = field(default_factory=unbound("library"))
+    checkout: Checkout = field(default_factory=unbound("checkout"))
+    refs: Refs = field(default_factory=unbound("refs"))
+    catalog: Catalog = field(default_factory=unbound("catalog"))
+    objects: Objects = field(default_factory=unbound("objects"))
+
+
+def parts() -> Parts:
+    """The parts of the app in hand. Raises LookupError before the composition root has bound them."""
+    return cast(Parts, current_app.extensions[EXTENSION])

@@ -1,0 +1,273 @@
+"""Signing up, in, on and out, and the devices one is signed in on."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+from pydantic import BaseModel, SecretStr, ValidationError
+from quart import Blueprint, request
+from quart_schema import document_request, validate_querystring, validate_request, validate_response
+from werkzeug.exceptions import HTTPException
+from werkzeug.http import dump_cookie
+
+from veza.domain.accounts import (
+    SESSION_LIFETIME,
+    Refresh,
+    Role,
+    Session,
+    SessionEnd,
+    User,
+    begin_session,
+)
+from veza.domain.errors import NotFound, Refusal, Unauthenticated, Unavailable
+from veza.gateways.passwords import Verdict
+from veza.http.auth import bearer, caller, login_required
+from veza.http.edge import trace
+from veza.http.envelope import Body, Envelope
+from veza.http.fields import Email, NewPassword, Username
+from veza.http.paging import Paging
+from veza.http.parts import parts
+from veza.http.tokens import ACCESS_LIFETIME, Claims, TokenType
+from veza.store.sessions import Refreshed
+
+COOKIE: Final = "refresh_token"
+COOKIE_PATH: Final = "/api/v1/auth"  # it travels only to where it is used
+
+log = structlog.get_logger()
+
+api = Blueprint("auth", __name__)
+
+
+class RegisterBody(Body):
+    username: Username
+    email: Email
+    password: NewPassword
+
+
+class LoginBody(Body):
+    email: Email
+    password: SecretStr
+
+
+class RefreshBody(Body):
+    """Without a token here the one in the cookie counts."""
+
+    refresh_token: SecretStr | None = None
+
+
+class NameOut(BaseModel):
+    id: UUID
+    username: str
+    email: str
+
+
+class SignedInOut(BaseModel):
+    user: NameOut
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+class SignedOutOut(BaseModel):
+    logged_out: bool = True
+
+
+class DeletedOut(BaseModel):
+    deleted: bool = True
+
+
+class SessionOut(BaseModel):
+    id: UUID
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    user_agent: str | None
+    address: str | None
+    current: bool
+
+    @classmethod
+    def of(cls, session: Session) -> SessionOut:
+        return cls(
+            id=session.id,
+            created_at=session.created_at,
+            last_used_at=session.last_used_at,
+            expires_at=session.expires_at,
+            user_agent=session.user_agent,
+            address=session.address,
+            current=session.id == caller().session_id,
+        )
+
+
+class SessionsOut(BaseModel):
+    sessions: list[SessionOut]
+    total: int
+
+
+SignedIn = tuple[Envelope[SignedInOut], int, dict[str, str]]
+
+
+@api.post("/auth/register")
+@validate_request(RegisterBody)
+@validate_response(Envelope[SignedInOut], 201)
+async def register(data: RegisterBody) -> SignedIn:
+    """Open an account and sign in. 409 if the username or the email is taken, in whatever case."""
+    hashed = await parts().passwords.hash(data.password.get_secret_value())
+    now = parts().clock()
+    user = User(parts().new_id(), data.username, data.email, Role.USER, created_at=now, updated_at=now)
+    session = _begin(user)
+    return _signed_in(await parts().accounts.register(user, hashed, session), session, 201)
+
+
+@api.post("/auth/login")
+@validate_request(LoginBody)
+@validate_response(Envelope[SignedInOut])
+async def login(data: LoginBody) -> SignedIn:
+    """Sign in with email and password; an unknown email and a wrong password are told alike."""
+    user, session = await _sign_in(data.email, data.password.get_secret_value())
+    return _signed_in(user, session)
+
+
+@api.post("/auth/refresh")
+@validate_request(RefreshBody)
+@validate_response(Envelope[SignedInOut])
+async def refresh(data: RefreshBody) -> SignedIn:
+    """A new pair for the refresh token of the body or the cookie. Each is good once; a second use ends the session."""
+    token = data.refresh_token.get_secret_value() if data.refresh_token else request.cookies.get(COOKIE)
+    if not token:
+        raise Unauthenticated("Send a refresh token, in the body or as the cookie.")
+    claims = parts().tokens.read(token, TokenType.REFRESH)
+    trace().user_id = claims.user_id
+    outcome = await parts().sessions.refresh(
+        claims.session_id,
+        claims.user_id,
+        claims.token_id,
+        new_id=parts().new_id,
+        now=parts().clock(),
+        grace=timedelta(seconds=parts().settings.refresh_grace_seconds),
+    )
+    if isinstance(outcome, Refreshed):
+        return _signed_in(outcome.user, outcome.session)
+    if outcome is Refresh.REUSED:
+        log.warning("refresh_token_reused", user=str(claims.user_id), session=str(claims.session_id))
+    raise Unauthenticated("This session is over; sign in again.", code="session_over")
+
+
+@api.post("/auth/logout")
+@document_request(RefreshBody)
+@validate_response(Envelope[SignedOutOut])
+async def logout() -> tuple[Envelope[SignedOutOut], int, dict[str, str]]:
+    """End the session of each token sent: the bearer, the body's and the cookie's. Without any it is as well."""
+    now = parts().clock()
+    for user_id, session_id in {(claims.user_id, claims.session_id) for claims in await _all_shown()}:
+        trace().user_id = user_id
+        await parts().sessions.end(user_id, SessionEnd.LOGOUT, now, only=session_id)
+    return Envelope[SignedOutOut](data=SignedOutOut()), 200, _cookie("")
+
+
+@api.get("/auth/sessions")
+@login_required
+@validate_querystring(Paging)
+@validate_response(Envelope[SessionsOut])
+async def list_sessions(query_args: Paging) -> Envelope[SessionsOut]:
+    """The devices the caller is signed in on, the latest used first."""
+    found, total = await parts().sessions.page(
+        caller().id, parts().clock(), limit=query_args.limit, offset=query_args.offset
+    )
+    return Envelope[SessionsOut](data=SessionsOut(sessions=[SessionOut.of(each) for each in found], total=total))
+
+
+@api.get("/auth/sessions/<uuid:session_id>")
+@login_required
+@validate_response(Envelope[SessionOut])
+async def get_session(session_id: UUID) -> Envelope[SessionOut]:
+    """One of the caller's devices."""
+    found = await parts().sessions.get(session_id, caller().id, parts().clock())
+    if found is None:
+        raise NotFound("There is no such session.")
+    return Envelope[SessionOut](data=SessionOut.of(found))
+
+
+@api.delete("/auth/sessions")
+@login_required
+@validate_response(Envelope[DeletedOut])
+async def end_sessions() -> tuple[Envelope[DeletedOut], int, dict[str, str]]:
+    """Sign out everywhere, here included."""
+    await parts().sessions.end(caller().id, SessionEnd.ENDED_BY_USER, parts().clock())
+    return Envelope[DeletedOut](data=DeletedOut()), 200, _cookie("")
+
+
+@api.delete("/auth/sessions/<uuid:session_id>")
+@login_required
+@validate_response(Envelope[DeletedOut])
+async def end_session(session_id: UUID) -> Envelope[DeletedOut]:
+    """Sign one device out; its tokens are refused from then on."""
+    if not await parts().sessions.end(caller().id, SessionEnd.ENDED_BY_USER, parts().clock(), only=session_id):
+        raise NotFound("There is no such session.")
+    return Envelope[DeletedOut](data=DeletedOut())
+
+
+async def _sign_in(email: str, password: str) -> tuple[User, Session]:
+    for _ in range(2):  # the hash may change between verifying it and signing in, once: it is renewed or replaced
+        found = await parts().accounts.credentials(email)
+        verdict = await parts().passwords.verify(password, found.password_hash if found else None)
+        if found is None or verdict is Verdict.WRONG:
+            raise Unauthenticated("The email or the password is wrong.", code="invalid_credentials")
+        rehashed = await parts().passwords.hash(password) if verdict is Verdict.STALE else None
+        session = _begin(found.user)
+        if await parts().accounts.sign_in(found, session, rehashed=rehashed):
+            return found.user, session
+    raise Unavailable("The password is being changed; try again.")
+
+
+def _begin(user: User) -> Session:
+    return begin_session(
+        user.id,
+        parts().new_id,
+        parts().clock(),
+        user_agent=request.headers.get("User-Agent"),
+        address=request.remote_addr,
+    )
+
+
+def _signed_in(user: User, session: Session, status: int = 200) -> SignedIn:
+    trace().user_id = user.id
+    token = parts().tokens.refresh(session)
+    out = SignedInOut(
+        user=NameOut(id=user.id, username=user.username, email=user.email),
+        access_token=parts().tokens.access(session),
+        refresh_token=token,
+        expires_in=int(ACCESS_LIFETIME.total_seconds()),
+    )
+    return Envelope[SignedInOut](data=out), status, _cookie(token)
+
+
+def _cookie(token: str) -> dict[str, str]:
+    """The refresh cookie; an empty one takes it away."""
+    cookie = dump_cookie(
+        COOKIE,
+        token,
+        max_age=SESSION_LIFETIME if token else 0,
+        path=COOKIE_PATH,
+        secure=parts().settings.secure_cookies,
+        httponly=True,
+        samesite="Strict",
+    )
+    return {"Set-Cookie": cookie}
+
+
+async def _all_shown() -> list[Claims]:
+    """What every token of the request says that we signed, be it expired; the others count for nothing."""
+    shown = [(bearer(), TokenType.ACCESS), (request.cookies.get(COOKIE), TokenType.REFRESH)]
+    with suppress(HTTPException, Refusal, ValidationError):
+        body = RefreshBody.model_validate(await request.get_json())
+        if body.refresh_token:
+            shown.append((body.refresh_token.get_secret_value(), TokenType.REFRESH))
+    claims: list[Claims] = []
+    for token, kind in shown:
+        with suppress(Unauthenticated):
+            claims.append(parts().tokens.read(token or "", kind, expired=True))
+    return claims

@@ -1,0 +1,320 @@
+"""Orders: placing and paying for them, and what the buyer of a paid one may download."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from hashlib import sha256
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field, StringConstraints
+from quart import Blueprint, Response, request
+from quart_schema import document_response, validate_querystring, validate_request, validate_response
+
+from veza.actors import payments
+from veza.actors.core import AskFailed
+from veza.domain.catalog import ProductFile, ProductType
+from veza.domain.errors import Conflict, Invalid, Unavailable
+from veza.domain.orders import MAX_LINES, MAX_QUANTITY, Bought, CartLine, IdempotencyKey, Order, OrderItem, OrderPayment
+from veza.domain.payments import OrderStatus, PaymentStatus
+from veza.http.auth import caller, login_required
+from veza.http.downloads import send_owned_file
+from veza.http.envelope import Body, Envelope
+from veza.http.paging import Paging
+from veza.http.parts import parts
+from veza.http.routes.products import SellerOut
+
+KEY_LENGTH = 255  # as long as Stripe's; a UUID has 36
+
+api = Blueprint("orders", __name__)
+
+ORDERS = "/marketplace/orders"
+ORDER = f"{ORDERS}/<uuid:order_id>"
+DOWNLOADS = f"{ORDER}/downloads"
+
+
+class LineBody(Body):
+    product_id: UUID
+    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)] = 1
+
+
+class OrderBody(Body):
+    """``expected_total_cents``, in minor units, is what the buyer was shown; another total is 409."""
+
+    items: Annotated[list[LineBody], Field(min_length=1, max_length=MAX_LINES)]
+    payment_method: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    expected_total_cents: Annotated[int, Field(ge=0)] | None = None
+
+    @property
+    def lines(self) -> list[CartLine]:
+        return [CartLine(line.product_id, line.quantity) for line in self.items]
+
+
+class ItemOut(BaseModel):
+    id: UUID
+    product_id: UUID
+    title: str
+    quantity: int
+    unit_price_cents: int
+    total_cents: int
+
+    @classmethod
+    def of(cls, item: OrderItem) -> ItemOut:
+        return cls(
+            id=item.id,
+            product_id=item.product_id,
+            title=item.title,
+            quantity=item.quantity,
+            unit_price_cents=item.unit_price_cents,
+            total_cents=item.total_cents,
+        )
+
+
+class PaymentOut(BaseModel):
+    """What the client pays with: the secret and the publishable key go to the provider's own form."""
+
+    provider: Literal["hyperswitch"] = "hyperswitch"
+    payment_id: str
+    client_secret: str | None
+    status: PaymentStatus | None
+    publishable_key: str
+
+    @classmethod
+    def of(cls, payment: OrderPayment) -> PaymentOut:
+        return cls(
+            payment_id=payment.payment_id,
+            client_secret=payment.client_secret,
+            status=payment.status,
+            publishable_key=parts().checkout.publishable_key,
+        )
+
+
+class OrderOut(BaseModel):
+    """Amounts are minor units of ``currency``. A free order has no payment."""
+
+    id: UUID
+    status: OrderStatus
+    currency: str
+    total_cents: int
+    items: list[ItemOut]
+    created_at: datetime
+    payment: PaymentOut | None
+
+    @classmethod
+    def of(cls, order: Order) -> OrderOut:
+        return cls(
+            id=order.id,
+            status=order.status,
+            currency=order.currency,
+            total_cents=order.total_cents,
+            items=[ItemOut.of(item) for item in order.items],
+            created_at=order.created_at,
+            payment=order.payment and PaymentOut.of(order.payment),
+        )
+
+
+class OrdersOut(BaseModel):
+    orders: list[OrderOut]
+    total: int
+
+
+class OrdersQuery(Paging):
+    status: OrderStatus | None = None
+
+
+class DownloadOut(BaseModel):
+    """``url`` wants the same bearer token, and honours ranges."""
+
+    id: UUID
+    product_id: UUID
+    filename: str
+    content_type: str
+    size_bytes: int
+    url: str
+
+    @classmethod
+    def of(cls, file: ProductFile, order_id: UUID) -> DownloadOut:
+        return cls(
+            id=file.id,
+            product_id=file.product_id,
+            filename=file.filename,
+            content_type=file.content_type,
+            size_bytes=file.size_bytes,
+            url=f"{parts().settings.base_url}/api/v1/marketplace/orders/{order_id}/downloads/{file.id}",
+        )
+
+
+class DownloadsOut(BaseModel):
+    downloads: list[DownloadOut]
+
+
+class BoughtOut(BaseModel):
+    """``order_id`` is the first order that brought it, ``purchased_at`` when that was paid."""
+
+    product_id: UUID
+    title: str
+    product_type: ProductType
+    seller: SellerOut
+    order_id: UUID
+    purchased_at: datetime
+    downloads: list[DownloadOut]
+
+    @classmethod
+    def of(cls, bought: Bought) -> BoughtOut:
+        return cls(
+            product_id=bought.product_id,
+            title=bought.title,
+            product_type=bought.product_type,
+            seller=SellerOut(id=bought.seller.id, username=bought.seller.username),
+            order_id=bought.order_id,
+            purchased_at=bought.bought_at,
+            downloads=[DownloadOut.of(file, bought.order_id) for file in bought.files],
+        )
+
+
+class LibraryOut(BaseModel):
+    library: list[BoughtOut]
+    total: int
+
+
+# -- buying ------------------------------------------------------------------------------------------------------------
+
+
+@api.post(ORDERS)
+@login_required
+@validate_request(OrderBody)
+@validate_response(Envelope[OrderOut], 201)
+async def post_order(data: OrderBody) -> tuple[Envelope[OrderOut], int]:
+    """Place an order and have its payment opened.
+
+    An ``Idempotency-Key`` header names the request for 24 hours: repeating it answers with the same order. 409 for what
+    is not on sale, one's own product, another total than expected, a key that came with another body or is in flight.
+    503 when the payment cannot be opened now: the same key goes on where it stopped.
+    """
+    placed = await parts().orders.place(
+        caller().id,
+        data.lines,
+        parts().checkout.terms,
+        key=_idempotency_key(data),
+        now=parts().clock(),
+        new_id=parts().new_id,
+        expected_total_cents=data.expected_total_cents,
+    )
+    order = await _with_payment(placed.order)
+    return Envelope[OrderOut](data=OrderOut.of(order)), 201
+
+
+@api.get(ORDERS)
+@login_required
+@validate_querystring(OrdersQuery)
+@validate_response(Envelope[OrdersOut])
+async def get_orders(query_args: OrdersQuery) -> Envelope[OrdersOut]:
+    """The caller's orders, the newest first."""
+    orders, total = await parts().orders.list_of(
+        caller().id, status=query_args.status, limit=query_args.limit, offset=query_args.offset
+    )
+    return Envelope[OrdersOut](data=OrdersOut(orders=[OrderOut.of(order) for order in orders], total=total))
+
+
+@api.get(ORDER)
+@login_required
+@validate_response(Envelope[OrderOut])
+async def get_order(order_id: UUID) -> Envelope[OrderOut]:
+    """One of the caller's orders."""
+    return Envelope[OrderOut](data=OrderOut.of(await parts().orders.get(order_id, caller().id)))
+
+
+@api.post(f"{ORDER}/cancel")
+@login_required
+@validate_response(Envelope[OrderOut])
+async def cancel_order(order_id: UUID) -> Envelope[OrderOut]:
+    """Cancel an order that was not paid, and its payment with it. 409 if it is too late; repeating it is fine."""
+    order = await parts().orders.get(order_id, caller().id)
+    if order.status is OrderStatus.PENDING:
+        await payments.cancel_order(parts().refs.payments, order_id)
+        order = await parts().orders.get(order_id, caller().id)
+    if order.status is OrderStatus.PENDING:
+        raise Unavailable("The payment could not be cancelled now; try again.", code="payment_unavailable")
+    if order.status is not OrderStatus.CANCELLED:
+        raise Conflict(f"This order is {order.status}; it can't be cancelled any more.", code="not_cancellable")
+    return Envelope[OrderOut](data=OrderOut.of(order))
+
+
+async def _with_payment(order: Order) -> Order:
+    """The order with its payment opened, by this request or by an earlier one that it repeats."""
+    if order.unopened:
+        order = await _open_payment(order)
+    if order.status is OrderStatus.FAILED and order.payment is not None and order.payment.client_secret is None:
+        raise Conflict("The payment provider refuses this order.", code="payment_refused")
+    return order
+
+
+async def _open_payment(order: Order) -> Order:
+    try:
+        payment = await payments.open_payment(parts().refs.payments, order.id)
+    except AskFailed as failed:
+        if failed.outcome_known:  # nothing was begun, so a repeat need not wait for it
+            await parts().orders.land(order)
+        raise
+    if payment is not None and payment.client_secret is not None:
+        return replace(order, payment=OrderPayment(payment.payment_id, payment.client_secret, payment.status))
+    order = await parts().orders.get(order.id, order.buyer_id)
+    if order.unopened:
+        await parts().orders.land(order)
+        raise Unavailable(
+            "The payment can't be opened now; repeat the request with the same Idempotency-Key.",
+            code="payment_unavailable",
+        )
+    return order
+
+
+def _idempotency_key(data: OrderBody) -> IdempotencyKey | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not (1 <= len(key) <= KEY_LENGTH and key.isprintable()):
+        raise Invalid(f"An Idempotency-Key has 1 to {KEY_LENGTH} printable characters.", field="Idempotency-Key")
+    # Of what was understood, not of its bytes: spaces and the order of fields make no other request.
+    return IdempotencyKey(key, sha256(data.model_dump_json().encode()).digest())
+
+
+# -- what was bought ---------------------------------------------------------------------------------------------------
+
+
+@api.get(DOWNLOADS)
+@login_required
+@validate_response(Envelope[DownloadsOut])
+async def get_downloads(order_id: UUID) -> Envelope[DownloadsOut]:
+    """The files of one of the caller's orders. 409 while it is not paid."""
+    files = await parts().library.deliverables(order_id, caller().id)
+    return Envelope[DownloadsOut](data=DownloadsOut(downloads=[DownloadOut.of(file, order_id) for file in files]))
+
+
+@api.get(f"{DOWNLOADS}/<uuid:file_id>")
+@login_required
+@document_response(bytes)
+async def download(order_id: UUID, file_id: UUID) -> Response:
+    """A file's bytes, whole or the range asked for. 409 while its order is not paid."""
+    file = await parts().library.deliverable(order_id, file_id, caller().id)
+    path = await parts().objects.open_path(file.object_key)
+    response = await send_owned_file(
+        path,
+        filename=file.filename,
+        etag=file.object_key,
+        content_type=file.content_type,
+        modified=file.created_at,
+    )
+    if request.method == "GET" and response.status_code in (200, 206):
+        await parts().library.record_download(order_id, file_id, caller().id, new_id=parts().new_id)
+    return response
+
+
+@api.get("/marketplace/library")
+@login_required
+@validate_querystring(Paging)
+@validate_response(Envelope[LibraryOut])
+async def get_library(query_args: Paging) -> Envelope[LibraryOut]:
+    """Everything the caller bought and may download, each product once, the latest first."""
+    bought, total = await parts().library.page(caller().id, limit=query_args.limit, offset=query_args.offset)
+    return Envelope[LibraryOut](data=LibraryOut(library=[BoughtOut.of(each) for each in bought], total=total))

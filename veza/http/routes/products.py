@@ -1,0 +1,370 @@
+"""Products: what sellers offer, and the files that buyers will get. Buyers' downloads are the orders' business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field, StringConstraints
+from quart import Blueprint
+from quart_schema import DataSource, document_request, validate_querystring, validate_request, validate_response
+
+from veza.domain.accounts import User
+from veza.domain.catalog import (
+    DESCRIPTION_LENGTH,
+    MAX_PRICE_CENTS,
+    SEARCH_LENGTH,
+    TAG_LENGTH,
+    TITLE_LENGTH,
+    Changes,
+    Listing,
+    Product,
+    ProductFile,
+    ProductStatus,
+    ProductType,
+    Sort,
+    change,
+    check_listing,
+    check_owner,
+    is_open_to,
+    no_product,
+    offer,
+)
+from veza.domain.errors import Invalid
+from veza.http.auth import caller, caller_if_any, login_optional, login_required
+from veza.http.body import UploadLimits
+from veza.http.deadline import renew
+from veza.http.downloads import MEDIA_TYPE, UNKNOWN_TYPE
+from veza.http.envelope import Body, Envelope
+from veza.http.paging import Paging
+from veza.http.parts import parts
+from veza.http.uploads import receive_file
+
+MAX_BIGINT = 2**63 - 1
+UPLOAD_SECONDS = 6 * 3600.0  # 2 GB at the 1 Mbit/s of a poor line take five; the body's reader ends what stalls
+
+api = Blueprint("products", __name__)
+
+PRODUCTS = "/marketplace/products"
+PRODUCT = f"{PRODUCTS}/<uuid:product_id>"
+FILES = f"{PRODUCT}/files"
+
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=TITLE_LENGTH)]
+Description = Annotated[str, StringConstraints(max_length=DESCRIPTION_LENGTH)]
+Price = Annotated[int, Field(ge=0, le=MAX_PRICE_CENTS)]
+
+
+class SellerOut(BaseModel):
+    id: UUID
+    username: str
+
+
+class RatingOut(BaseModel):
+    average: float | None
+    count: int
+
+
+class ProductOut(BaseModel):
+    """``price_cents`` is in minor units of ``currency``; ``rating.average`` is null until somebody has rated."""
+
+    id: UUID
+    seller_id: UUID
+    seller: SellerOut
+    title: str
+    description: str
+    product_type: ProductType
+    price_cents: int
+    currency: str
+    tags: tuple[str, ...]
+    status: ProductStatus
+    rating: RatingOut
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, product: Product) -> ProductOut:
+        return cls(
+            id=product.id,
+            seller_id=product.seller.id,
+            seller=SellerOut(id=product.seller.id, username=product.seller.username),
+            title=product.title,
+            description=product.description,
+            product_type=product.product_type,
+            price_cents=product.price_cents,
+            currency=product.currency,
+            tags=product.tags,
+            status=product.status,
+            rating=RatingOut(average=product.rating.average, count=product.rating.count),
+            created_at=product.created_at,
+            updated_at=product.updated_at,
+        )
+
+
+class ProductsOut(BaseModel):
+    """``total`` is counted up to 10,000; a longer list says 10,000, or what is seen by then if that is more."""
+
+    products: list[ProductOut]
+    total: int
+
+
+class FileOut(BaseModel):
+    id: UUID
+    product_id: UUID
+    filename: str
+    content_type: str
+    size_bytes: int
+    created_at: datetime
+
+    @classmethod
+    def of(cls, file: ProductFile) -> FileOut:
+        return cls(
+            id=file.id,
+            product_id=file.product_id,
+            filename=file.filename,
+            content_type=file.content_type,
+            size_bytes=file.size_bytes,
+            created_at=file.created_at,
+        )
+
+
+class FilesOut(BaseModel):
+    files: list[FileOut]
+
+
+class DeletedOut(BaseModel):
+    deleted: Literal[True] = True
+
+
+class Shelf(StrEnum):
+    """Which products of a seller are listed."""
+
+    PUBLISHED = "published"
+    DRAFT = "draft"
+    ARCHIVED = "archived"
+    ALL = "all"
+
+    @property
+    def status(self) -> ProductStatus | None:
+        return None if self is Shelf.ALL else ProductStatus(self)
+
+
+class ListQuery(Paging):
+    """Prices are in minor units, both ends included. ``status`` other than published is for the seller's own shelf."""
+
+    search: str | None = Field(None, max_length=SEARCH_LENGTH)
+    seller_id: UUID | None = None
+    tag: str | None = Field(None, max_length=TAG_LENGTH)
+    product_type: ProductType | None = None
+    min_price: int | None = Field(None, ge=0, le=MAX_BIGINT)
+    max_price: int | None = Field(None, ge=0, le=MAX_BIGINT)
+    status: Shelf = Shelf.PUBLISHED
+    sort: Sort = Sort.NEWEST
+
+    def listing(self) -> Listing:
+        return Listing(
+            search=(self.search or "").strip() or None,
+            seller_id=self.seller_id,
+            tag=self.tag or None,
+            product_type=self.product_type,
+            min_price=self.min_price,
+            max_price=self.max_price,
+            status=self.status.status,
+            sort=self.sort,
+        )
+
+
+class NewProductBody(Body):
+    title: Title
+    description: Description = ""
+    product_type: ProductType = ProductType.OTHER
+    price_cents: Price
+    currency: str | None = None
+    tags: tuple[str, ...] = ()
+    status: ProductStatus = ProductStatus.DRAFT
+
+    def changes(self) -> Changes:
+        return Changes(**dict(self))
+
+
+class ProductBody(Body):
+    """Changes what is sent. The rest of a fetched product may be sent along, and is ignored."""
+
+    # The factories make values that are never read, as only what was sent is; unlike defaults they are in no schema.
+    title: Title = Field(default_factory=str)
+    description: Description = Field(default_factory=str)
+    product_type: ProductType = Field(default_factory=lambda: ProductType.OTHER)
+    price_cents: Price = Field(default_factory=int)
+    currency: str = Field(default_factory=str)
+    tags: tuple[str, ...] = Field(default_factory=tuple)
+    status: ProductStatus = Field(default_factory=lambda: ProductStatus.DRAFT)
+    id: object = None
+    seller_id: object = None
+    seller: object = None
+    rating: object = None
+    created_at: object = None
+    updated_at: object = None
+
+    def changes(self) -> Changes:
+        writable = Changes.__dataclass_fields__.keys()
+        return Changes(**{name: getattr(self, name) for name in self.model_fields_set & writable})
+
+
+class UploadForm(BaseModel):
+    file: bytes
+
+
+@api.post(PRODUCTS)
+@login_required
+@validate_request(NewProductBody)
+@validate_response(Envelope[ProductOut], 201)
+async def post_product(data: NewProductBody) -> tuple[Envelope[ProductOut], int]:
+    """Offer something for sale. It begins as a draft that only its seller sees.
+
+    Upload its files, then publish it by PUT with `status` published. `currency` may be left out; 400 for any but the
+    platform's. Tags are folded to lower case.
+    """
+    product = offer(
+        caller().user,
+        data.changes(),
+        id=parts().new_id(),
+        currency=parts().settings.currency,
+        now=parts().clock(),
+    )
+    await parts().catalog.add(product)
+    return _out(product), 201
+
+
+@api.get(PRODUCTS)
+@login_optional
+@validate_querystring(ListQuery)
+@validate_response(Envelope[ProductsOut])
+async def list_products(query_args: ListQuery) -> Envelope[ProductsOut]:
+    """What is on sale.
+
+    `search` finds products that have all its words in title, description or tags, whatever their case and accents; the
+    last word may be the beginning of one. `sort`: newest, oldest, price_asc, price_desc, rating (average, then count;
+    unrated last) or popular (most sold). Sellers list their own drafts and archived products by `seller_id` with
+    `status` draft, archived or all; for others that is 403.
+    """
+    listing = query_args.listing()
+    check_listing(listing, _reader())
+    page = await parts().catalog.page(listing, limit=query_args.limit, offset=query_args.offset)
+    return Envelope[ProductsOut](data=ProductsOut(products=list(map(ProductOut.of, page.products)), total=page.total))
+
+
+@api.get(PRODUCT)
+@login_optional
+@validate_response(Envelope[ProductOut])
+async def get_product(product_id: UUID) -> Envelope[ProductOut]:
+    """One product.
+
+    A draft is there for its seller and admins only, an archived product also for those who bought it; 404 for anyone
+    else.
+    """
+    product, reader = await parts().catalog.get(product_id), _reader()
+    if is_open_to(product, reader):
+        return _out(product)
+    bought = reader is not None and await parts().catalog.was_bought_by(product_id, reader.id)
+    if not is_open_to(product, reader, bought=bought):
+        raise no_product()
+    return _out(product)
+
+
+@api.put(PRODUCT)
+@login_required
+@validate_request(ProductBody)
+@validate_response(Envelope[ProductOut])
+async def put_product(product_id: UUID, data: ProductBody) -> Envelope[ProductOut]:
+    """Change what is sent of one's own product, and leave the rest.
+
+    `status` published puts it on sale, which needs a file (409 `no_deliverable`); archived takes it off. It never
+    becomes a draft again. Orders keep the price they were placed at.
+    """
+    allow, currency, now = _owned(), parts().settings.currency, parts().clock()
+
+    def decide(product: Product, deliverables: int) -> Product:
+        allow(product)
+        return change(product, data.changes(), deliverables=deliverables, currency=currency, now=now)
+
+    return _out(await parts().catalog.change(product_id, decide))
+
+
+@api.delete(PRODUCT)
+@login_required
+@validate_response(Envelope[DeletedOut])
+async def delete_product(product_id: UUID) -> Envelope[DeletedOut]:
+    """Delete one's own product. One that was ever ordered is archived instead: its buyers keep their files."""
+    await parts().catalog.remove(product_id, _owned())
+    return Envelope[DeletedOut](data=DeletedOut())
+
+
+@api.post(FILES)
+@login_required
+@document_request(UploadForm, source=DataSource.FORM_MULTIPART)
+@validate_response(Envelope[FileOut], 201)
+async def post_file(product_id: UUID) -> tuple[Envelope[FileOut], int]:
+    """Upload a file that buyers will get: multipart/form-data, its bytes in the field `file`.
+
+    A product has at most 100. 413 for a file above the platform's limit, 408 for an upload that stalls.
+    """
+    allow = _owned()
+    allow(await parts().catalog.get(product_id))
+    limits = UploadLimits(parts().settings.upload_max_bytes)
+    usual = parts().settings.deadline_seconds
+    renew(UPLOAD_SECONDS)
+    incoming = await receive_file(limits)
+    if not incoming.filename:
+        raise Invalid("The file needs a name.", field="file")
+    stored = await parts().objects.put(incoming)
+    if not stored.size_bytes:
+        raise Invalid("The file is empty.", field="file")
+    renew(usual)
+    kind = incoming.content_type.lower()
+    file = ProductFile(
+        id=parts().new_id(),
+        product_id=product_id,
+        object_key=stored.key,
+        filename=incoming.filename,
+        content_type=kind if MEDIA_TYPE.fullmatch(kind) else UNKNOWN_TYPE,
+        size_bytes=stored.size_bytes,
+        created_at=parts().clock(),
+    )
+    await parts().catalog.add_file(file, allow)
+    return Envelope[FileOut](data=FileOut.of(file)), 201
+
+
+@api.get(FILES)
+@login_required
+@validate_response(Envelope[FilesOut])
+async def list_files(product_id: UUID) -> Envelope[FilesOut]:
+    """The files of one's own product, in the order they came: all of them, at most 100."""
+    _owned()(await parts().catalog.get(product_id))
+    files = await parts().catalog.files_of(product_id)
+    return Envelope[FilesOut](data=FilesOut(files=list(map(FileOut.of, files))))
+
+
+@api.delete(f"{FILES}/<uuid:file_id>")
+@login_required
+@validate_response(Envelope[DeletedOut])
+async def delete_file(product_id: UUID, file_id: UUID) -> Envelope[DeletedOut]:
+    """Take a file away. 409 once the product was sold, and for the last file of one that is on sale."""
+    await parts().catalog.remove_file(product_id, file_id, _owned())
+    return Envelope[DeletedOut](data=DeletedOut())
+
+
+def _out(product: Product) -> Envelope[ProductOut]:
+    return Envelope[ProductOut](data=ProductOut.of(product))
+
+
+def _reader() -> User | None:
+    found = caller_if_any()
+    return None if found is None else found.user
+
+
+def _owned() -> Callable[[Product], None]:
+    """Lets the caller's own products pass: 403 for another's that they may see, else 404."""
+    return partial(check_owner, user=caller().user)

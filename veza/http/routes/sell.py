@@ -1,0 +1,180 @@
+"""Selling: where a seller's money is, and the account at the payout provider that it goes to."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from urllib.parse import urlencode
+from uuid import UUID
+
+from pydantic import BaseModel
+from quart import Blueprint, Response
+from quart_schema import document_response, validate_querystring, validate_response
+
+from veza.actors import onboarding
+from veza.domain.connect import Balance, ConnectAccount
+from veza.domain.payouts import HoldReason, Transfer, TransferStatus
+from veza.http.auth import caller, login_required
+from veza.http.deadline import within
+from veza.http.envelope import Elsewhere, Envelope, Query
+from veza.http.paging import Paging
+from veza.http.parts import parts
+from veza.store.payouts import Wanted
+
+PROVIDER_SECONDS = 25.0  # two calls of the payout provider at their usual pace, or one at its timeout
+
+api = Blueprint("sell", __name__)
+
+
+class BalanceOut(BaseModel):
+    """What the payout provider holds for the seller, in minor units of ``currency``. Nothing without an account."""
+
+    connected: bool
+    available: int
+    pending: int
+    currency: str
+
+
+class SellerTransferOut(BaseModel):
+    """``failed`` with ``next_retry_at`` will be tried again; without, it waits for an admin.
+
+    Amounts are minor units of ``currency``.
+    """
+
+    id: UUID
+    order_id: UUID
+    amount_cents: int
+    platform_fee_cents: int
+    currency: str
+    status: TransferStatus
+    hold_reason: HoldReason | None
+    failure_code: str | None
+    retry_count: int
+    next_retry_at: datetime | None
+    created_at: datetime
+    completed_at: datetime | None
+
+    @classmethod
+    def of(cls, transfer: Transfer) -> SellerTransferOut:
+        return cls.model_validate(transfer, from_attributes=True)
+
+
+class SellerTransfersOut(BaseModel):
+    transfers: list[SellerTransferOut]
+    total: int
+
+
+class SellerTransfersQuery(Paging):
+    status: TransferStatus | None = None
+
+
+class OnboardOut(BaseModel):
+    onboarding_url: str
+
+
+class ConnectOut(BaseModel):
+    """``transfers_active``: payouts can arrive. ``details_submitted``: the seller answered what the provider asks."""
+
+    connected: bool
+    transfers_active: bool
+    details_submitted: bool
+
+    @classmethod
+    def of(cls, account: ConnectAccount | None) -> ConnectOut:
+        if account is None or account.account_id is None:
+            return cls(connected=False, transfers_active=False, details_submitted=False)
+        return cls(
+            connected=True,
+            transfers_active=account.transfers_active,
+            details_submitted=account.details_submitted,
+        )
+
+
+class StateQuery(Query):
+    state: str
+
+
+# -- money -------------------------------------------------------------------------------------------------------------
+
+
+@api.get("/sell/balance")
+@within(PROVIDER_SECONDS)
+@login_required
+@validate_response(Envelope[BalanceOut])
+async def get_balance() -> Envelope[BalanceOut]:
+    """The caller's balance at the payout provider. 503 while that can't be asked."""
+    account = await parts().connect.find(caller().id)
+    account_id = account and account.account_id
+    balance = await parts().stripe.balance(account_id) if account_id else Balance(0, 0)
+    return Envelope[BalanceOut](
+        data=BalanceOut(
+            connected=account_id is not None,
+            available=balance.available,
+            pending=balance.pending,
+            currency=parts().settings.currency,
+        )
+    )
+
+
+@api.get("/sell/transfers")
+@login_required
+@validate_querystring(SellerTransfersQuery)
+@validate_response(Envelope[SellerTransfersOut])
+async def get_transfers(query_args: SellerTransfersQuery) -> Envelope[SellerTransfersOut]:
+    """The caller's shares of what they sold, the newest first, each with where it stands and why."""
+    wanted = Wanted(seller_id=caller().id, status=query_args.status)
+    found, total = await parts().payouts.list(wanted, query_args.limit, query_args.offset)
+    transfers = [SellerTransferOut.of(each) for each in found]
+    return Envelope[SellerTransfersOut](data=SellerTransfersOut(transfers=transfers, total=total))
+
+
+# -- the account -------------------------------------------------------------------------------------------------------
+
+
+@api.post("/sell/connect/onboard")
+@within(PROVIDER_SECONDS)
+@login_required
+@validate_response(Envelope[OnboardOut])
+async def onboard() -> Envelope[OnboardOut]:
+    """A link to the payout provider's own pages, which works once and soon expires. Opens the account if need be."""
+    return Envelope[OnboardOut](data=OnboardOut(onboarding_url=await _link(caller().id)))
+
+
+@api.get("/sell/connect/status")
+@login_required
+@validate_response(Envelope[ConnectOut])
+async def get_status() -> Envelope[ConnectOut]:
+    """Whether the caller can be paid."""
+    return Envelope[ConnectOut](data=ConnectOut.of(await parts().connect.find(caller().id)))
+
+
+@api.get("/sell/connect/return")
+@validate_querystring(StateQuery)
+@validate_response(Envelope[ConnectOut])
+async def come_back(query_args: StateQuery) -> Envelope[ConnectOut]:
+    """Where the provider sends the seller's browser afterwards: the account is fetched now rather than with an event.
+
+    400 for a state that is not ours or over. What is answered may be as it was before; `/sell/connect/status` follows.
+    """
+    user_id = parts().selling.states.read(query_args.state)
+    await parts().connect.check_soon(user_id)
+    onboarding.ring(parts().refs.onboarding)
+    return Envelope[ConnectOut](data=ConnectOut.of(await parts().connect.find(user_id)))
+
+
+@api.get("/sell/connect/refresh")
+@within(PROVIDER_SECONDS)
+@validate_querystring(StateQuery)
+@document_response(Elsewhere, 303)
+async def go_again(query_args: StateQuery) -> Response:
+    """Where the provider sends a browser whose link was used up or over: on to a fresh one. 400 as for `return`."""
+    link = await _link(parts().selling.states.read(query_args.state))
+    return Response("", 303, headers={"Location": link, "Cache-Control": "no-store"})
+
+
+async def _link(user_id: UUID) -> str:
+    account_id = await onboarding.open_account(parts().refs.onboarding, user_id)
+    query = urlencode({"state": parts().selling.states.sign(user_id)})
+    pages = f"{parts().settings.base_url}/api/v1/sell/connect"
+    return await parts().stripe.onboarding_link(
+        account_id, return_url=f"{pages}/return?{query}", refresh_url=f"{pages}/refresh?{query}"
+    )

@@ -1,0 +1,85 @@
+"""Transfers as admins see them: all of them, why each stands where it does, and another try."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
+from quart import Blueprint
+from quart_schema import validate_querystring, validate_response
+
+from veza.actors import payouts
+from veza.domain.errors import Invalid
+from veza.domain.payouts import TransferStatus
+from veza.http.auth import admin_only, by
+from veza.http.deadline import within
+from veza.http.envelope import Envelope
+from veza.http.paging import Paging
+from veza.http.parts import parts
+from veza.http.routes.sell import SellerTransferOut
+from veza.store.payouts import Wanted
+
+RETRY_SECONDS = 45.0  # a call of the payout provider at its timeout, and recording what came of it
+
+api = Blueprint("transfers", __name__)
+
+
+def _day(value: object) -> object:
+    """A bare date is its first moment in UTC."""
+    if isinstance(value, str) and len(value) == len("2026-02-23"):
+        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_day)]
+
+
+class TransferOut(SellerTransferOut):
+    """What sellers see of it, and what only admins may."""
+
+    seller_id: UUID
+    external_ref: str | None
+    failure_message: str | None
+
+
+class TransfersOut(BaseModel):
+    transfers: list[TransferOut]
+    total: int
+
+
+class TransfersQuery(Paging):
+    """``from`` and ``to`` bound the time of creation, the first included, the second not: RFC 3339, or a date (UTC)."""
+
+    status: TransferStatus | None = None
+    seller_id: UUID | None = None
+    since: Moment | None = Field(None, alias="from")
+    until: Moment | None = Field(None, alias="to")
+
+
+@api.get("/admin/transfers")
+@admin_only
+@validate_querystring(TransfersQuery)
+@validate_response(Envelope[TransfersOut])
+async def get_transfers(query_args: TransfersQuery) -> Envelope[TransfersOut]:
+    """Everybody's transfers, the newest first."""
+    wanted = Wanted(query_args.status, query_args.seller_id, query_args.since, query_args.until)
+    if wanted.since is not None and wanted.until is not None and wanted.since > wanted.until:
+        raise Invalid("`from` is later than `to`.", field="from")
+    found, total = await parts().payouts.list(wanted, query_args.limit, query_args.offset)
+    transfers = [TransferOut.of(each) for each in found]
+    return Envelope[TransfersOut](data=TransfersOut(transfers=transfers, total=total))
+
+
+@api.post("/admin/transfers/<uuid:transfer_id>/retry")
+@within(RETRY_SECONDS)
+@admin_only
+@validate_response(Envelope[TransferOut])
+async def retry(transfer_id: UUID) -> Envelope[TransferOut]:
+    """Try it now; answers with what it has become. The try is audited, and goes on if the asker hangs up.
+
+    409 unless it failed, or is held as not_onboarded or awaiting_funds.
+    """
+    transfer = await payouts.retry(parts().refs.payouts, transfer_id, by())
+    return Envelope[TransferOut](data=TransferOut.of(transfer))

@@ -1,0 +1,113 @@
+"""Users: one's own account, and the little that everyone may know of another's."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel, SecretStr
+from quart import Blueprint
+from quart_schema import validate_request, validate_response
+
+from veza.domain.accounts import Role, User
+from veza.domain.errors import Conflict, Unauthenticated
+from veza.gateways.passwords import Verdict
+from veza.http.auth import caller, login_required
+from veza.http.envelope import Body, Envelope
+from veza.http.fields import Email, NewPassword, Username
+from veza.http.parts import parts
+
+api = Blueprint("users", __name__)
+
+
+class MeOut(BaseModel):
+    id: UUID
+    username: str
+    email: str
+    role: Role
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, user: User) -> MeOut:
+        return cls(
+            id=user.id,
+            username=user.username,
+            email=user.email,
+            role=user.role,
+            created_at=user.created_at,
+            updated_at=user.updated_at,
+        )
+
+
+class UserOut(BaseModel):
+    id: UUID
+    username: str
+    created_at: datetime
+
+
+class MeBody(Body):
+    """Changes what is sent. The rest of a fetched account may be sent along, and is ignored."""
+
+    username: Username = ""
+    email: Email = ""
+    id: object = None
+    role: object = None
+    created_at: object = None
+    updated_at: object = None
+
+
+class PasswordBody(Body):
+    current_password: SecretStr
+    new_password: NewPassword
+
+
+class ChangedOut(BaseModel):
+    changed: bool = True
+
+
+@api.get("/users/me")
+@login_required
+@validate_response(Envelope[MeOut])
+async def get_me() -> Envelope[MeOut]:
+    """The caller's own account."""
+    return Envelope[MeOut](data=MeOut.of(caller().user))
+
+
+@api.put("/users/me")
+@login_required
+@validate_request(MeBody)
+@validate_response(Envelope[MeOut])
+async def put_me(data: MeBody) -> Envelope[MeOut]:
+    """Change the username or the email. 409 if it is taken, in whatever case."""
+    user = await parts().accounts.rename(
+        caller().id, username=data.username or None, email=data.email or None, now=parts().clock()
+    )
+    return Envelope[MeOut](data=MeOut.of(user))
+
+
+@api.put("/users/me/password")
+@login_required
+@validate_request(PasswordBody)
+@validate_response(Envelope[ChangedOut])
+async def put_password(data: PasswordBody) -> Envelope[ChangedOut]:
+    """Change the password and end every other session. 401 if the current password is wrong."""
+    current = await parts().accounts.credentials_of(caller().id)
+    verdict = await parts().passwords.verify(
+        data.current_password.get_secret_value(), current.password_hash if current else None
+    )
+    if current is None or verdict is Verdict.WRONG:
+        raise Unauthenticated("The current password is wrong.", code="invalid_credentials", field="current_password")
+    hashed = await parts().passwords.hash(data.new_password.get_secret_value())
+    keep, now = caller().session_id, parts().clock()
+    if not await parts().accounts.change_password(current, hashed, keep=keep, now=now):
+        raise Conflict("The password was changed meanwhile.", code="password_changed")
+    return Envelope[ChangedOut](data=ChangedOut())
+
+
+@api.get("/users/<uuid:user_id>")
+@validate_response(Envelope[UserOut])
+async def get_user(user_id: UUID) -> Envelope[UserOut]:
+    """What everyone may know of a user."""
+    user = await parts().accounts.get(user_id)
+    return Envelope[UserOut](data=UserOut(id=user.id, username=user.username, created_at=user.created_at))

@@ -1,0 +1,185 @@
+"""Everything the environment can say, read once and frozen.
+
+In production a missing or weak required setting stops the start with one message that names every one of them. In
+development what is missing is generated and kept under the data directory.
+"""
+
+from __future__ import annotations
+
+import secrets
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIN_SECRET_BYTES = 32  # HS256 wants a key no shorter than its hash (RFC 7518, section 3.2)
+
+
+def _split(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _no_slash(value: str) -> str:
+    return value.rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(_no_slash)]
+
+
+class SettingsError(Exception):
+    """The environment does not add up; the message names every setting that is wrong."""
+
+
+class Settings(BaseSettings):
+    """One process's configuration. The names, in capitals, are those of the environment."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_file=".env", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    environment: Literal["development", "production"] = "development"
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    app_domain: Url = ""
+    veza_data_dir: Path = Path("var")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json", ""] = ""
+    honcho_process_name: str = ""
+    """Set by `honcho start` for each line of the Procfile; nobody else sets it."""
+
+    database_url: str = ""
+    database_pool_size: int = Field(10, ge=1, le=200)
+
+    jwt_secret: SecretStr = SecretStr("")
+    refresh_grace_seconds: int = Field(0, ge=0, le=300)
+    admin_email: str = ""
+    admin_password: SecretStr = SecretStr("")
+
+    platform_fee_rate: Decimal = Field(Decimal("0.10"), ge=0, le=1)
+    platform_currency: str = Field("EUR", pattern="^[A-Z]{3}$")
+    order_expiry_minutes: int = Field(30, ge=1)
+    payout_delay_days: int = Field(0, ge=0, le=90)
+
+    hyperswitch_base_url: Url = "https://sandbox.hyperswitch.io"
+    hyperswitch_api_key: SecretStr = SecretStr("")
+    hyperswitch_publishable_key: str = ""
+    hyperswitch_webhook_secret: SecretStr = SecretStr("")
+    stripe_api_base: Url = "https://api.stripe.com"
+    stripe_secret_key: SecretStr = SecretStr("")
+    stripe_webhook_secret: SecretStr = SecretStr("")
+
+    transfer_retry_enabled: bool = True
+    transfer_retry_max_attempts: int = Field(12, ge=1, le=100)
+    transfer_retry_base_seconds: int = Field(15, ge=1)
+    transfer_claim_seconds: int = Field(300, ge=1)
+    provider_timeout_seconds: float = Field(20, gt=0)
+    funds_probe_seconds: int = Field(3600, ge=1)
+    transfer_ambiguity_seconds: int = Field(600, ge=1)
+    reconcile_seconds: int = Field(60, ge=1)
+
+    upload_max_mb: int = Field(2048, ge=1)
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    trusted_proxies: str = ""
+
+    @property
+    def production(self) -> bool:
+        return self.environment == "production"
+
+    @property
+    def base_url(self) -> str:
+        """The public base URL, without a slash at its end."""
+        return self.app_domain or f"http://{self.host}:{self.port}"
+
+    @property
+    def fee_bp(self) -> int:
+        """The platform's fee in basis points."""
+        return int(self.platform_fee_rate * 10_000)
+
+    @property
+    def hyperswitch_webhook_secrets(self) -> tuple[str, ...]:
+        """A list, so that a secret can be rotated while the old one is still in use."""
+        return _split(self.hyperswitch_webhook_secret.get_secret_value())
+
+    @property
+    def stripe_webhook_secrets(self) -> tuple[str, ...]:
+        """A list: Stripe's account and Connect endpoints have one each, and either may be in rotation."""
+        return _split(self.stripe_webhook_secret.get_secret_value())
+
+    @property
+    def payments_configured(self) -> bool:
+        return bool(self.hyperswitch_api_key.get_secret_value())
+
+    @property
+    def payouts_configured(self) -> bool:
+        return bool(self.stripe_secret_key.get_secret_value())
+
+
+REQUIRED_IN_PRODUCTION = (
+    "database_url",
+    "app_domain",
+    "hyperswitch_api_key",
+    "hyperswitch_publishable_key",
+    "hyperswitch_webhook_secret",
+    "stripe_secret_key",
+    "stripe_webhook_secret",
+    "trusted_proxies",
+)
+
+
+def load() -> Settings:
+    """The settings of this process. Raises SettingsError, whose message names all that is wrong, never a value."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        raise SettingsError("; ".join(wrong)) from None
+    problems = list(_problems(settings))
+    if problems:
+        raise SettingsError("; ".join(problems))
+    if settings.production:
+        return settings
+    return settings.model_copy(update={"jwt_secret": _kept_secret(settings, "jwt_secret", settings.jwt_secret)})
+
+
+def _problems(settings: Settings) -> list[str]:
+    problems: list[str] = []
+    fee = settings.platform_fee_rate * 10_000
+    if fee != fee.to_integral_value():
+        problems.append("PLATFORM_FEE_RATE: at most four decimals (whole basis points)")
+    jwt = settings.jwt_secret.get_secret_value()
+    if (jwt or settings.production) and len(jwt.encode()) < MIN_SECRET_BYTES:
+        problems.append(f"JWT_SECRET: at least {MIN_SECRET_BYTES} bytes")
+    if bool(settings.admin_email) != bool(settings.admin_password.get_secret_value()):
+        problems.append("ADMIN_EMAIL and ADMIN_PASSWORD: both or neither")
+    needed = settings.provider_timeout_seconds + RECORD_SECONDS
+    if settings.transfer_claim_seconds <= needed:
+        problems.append(f"TRANSFER_CLAIM_SECONDS: longer than {needed:g} s, a call to the provider and its record")
+    if settings.production:
+        problems += [
+            f"{name.upper()}: required in production" for name in REQUIRED_IN_PRODUCTION if _empty(settings, name)
+        ]
+    return problems
+
+
+RECORD_SECONDS = 10  # the longest that recording a result may take; see store/bridge.py's write timeout
+
+
+def _empty(settings: Settings, name: str) -> bool:
+    value = getattr(settings, name)
+    return not (value.get_secret_value() if isinstance(value, SecretStr) else value)
+
+
+def _kept_secret(settings: Settings, name: str, given: SecretStr) -> SecretStr:
+    """The given secret, or one made once and kept, so that a restart in development signs nobody out."""
+    if given.get_secret_value():
+        return given
+    kept = settings.veza_data_dir / "secrets" / name
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        draft = kept.with_suffix(".new")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(48))
+        draft.rename(kept)
+    return SecretStr(kept.read_text())

@@ -1,0 +1,294 @@
+"""Transfers' rows: the queue of payouts, claimed under a lease, recorded with their journal, listed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from veza.domain.audit import By
+from veza.domain.connect import REFUSED_AGAIN
+from veza.domain.errors import Conflict, NotFound, Refusal
+from veza.domain.ids import NewId
+from veza.domain.payouts import (
+    Again,
+    Claim,
+    Dead,
+    Decision,
+    Done,
+    Hold,
+    HoldReason,
+    Outcome,
+    Retry,
+    Transfer,
+    TransferStatus,
+    may_retry,
+)
+from veza.store import audit
+from veza.store.bridge import Database, Record
+
+COLUMNS: Final = ", ".join(field.name for field in fields(Transfer))
+
+# What may be taken in hand once it is due. $3: whether what failed is tried again by itself.
+CLAIMABLE: Final = "(status = 'pending' OR $3 AND (status = 'failed' OR hold_reason = 'awaiting_funds'))"
+
+# The claim's own columns, for the worker and an admin alike. The account is the one that the present key was first used
+# with: a key must never be used with two.
+TAKE: Final = """
+    status = 'processing', hold_reason = NULL, next_retry_at = NULL,
+    claim_id = gen_random_uuid(), claimed_until = now() + $2,
+    retry_count = retry_count + (tried_at IS NOT NULL)::int, tried_at = now(), updated_at = now(),
+    destination = coalesce(t.destination, account_id),
+    key_used_at = CASE WHEN coalesce(t.destination, account_id) IS NOT NULL THEN coalesce(key_used_at, now()) END
+"""
+
+INTENT: Final = """
+    INSERT INTO transfer_attempts (claim_id, transfer_id, idempotency_key)
+    SELECT claim_id, id, id || ':' || key_epoch FROM claimed
+"""
+
+CLAIM: Final = f"""
+WITH lapsed AS (
+    SELECT id FROM transfers WHERE claim_id IS NOT NULL AND claimed_until <= now()
+    ORDER BY claimed_until LIMIT $1 FOR UPDATE SKIP LOCKED
+), due AS (
+    SELECT id FROM transfers WHERE next_retry_at <= now() AND {CLAIMABLE}
+    ORDER BY next_retry_at, id LIMIT $1 - (SELECT count(*) FROM lapsed) FOR UPDATE SKIP LOCKED
+), mine AS (
+    SELECT id FROM lapsed UNION ALL SELECT id FROM due
+), account AS (
+    SELECT mine.id, account_id FROM mine JOIN transfers USING (id)
+    LEFT JOIN connect_accounts ON user_id = seller_id
+), claimed AS (
+    UPDATE transfers AS t SET attempts = attempts + 1, {TAKE} FROM account WHERE t.id = account.id RETURNING t.*
+), intent AS ({INTENT})
+SELECT {COLUMNS}, claim_id, destination, now() AS claimed_at FROM claimed ORDER BY id
+"""
+
+# An admin's try begins the count anew: it was they who decided that it is worth trying.
+CLAIM_ONE: Final = f"""
+WITH account AS (
+    SELECT id, account_id FROM transfers LEFT JOIN connect_accounts ON user_id = seller_id WHERE id = $1
+), claimed AS (
+    UPDATE transfers AS t SET attempts = 1, {TAKE} FROM account WHERE t.id = account.id RETURNING t.*
+), intent AS ({INTENT})
+SELECT {COLUMNS}, claim_id, destination, now() AS claimed_at FROM claimed
+"""
+
+# Everything that follows from an attempt, in one statement: the row, the attempt, the journal with its two entries, and
+# the account that turned out unable to receive. None of it happens unless the claim still stands.
+RECORD: Final = f"""
+WITH done AS (
+    UPDATE transfers SET
+        status = $3, hold_reason = $4, next_retry_at = $5, claim_id = NULL, claimed_until = NULL, updated_at = now(),
+        attempts = greatest(attempts - $6::int, 0),
+        -- A claim that came to no try leaves no trace: the next may still be the first.
+        retry_count = greatest(retry_count - $7::int, 0),
+        tried_at = CASE WHEN $7::int = 1 AND retry_count = 0 THEN NULL ELSE tried_at END,
+        key_epoch = key_epoch + $8::boolean::int,
+        key_used_at = CASE WHEN NOT $8 THEN key_used_at END,
+        destination = CASE WHEN NOT $8 THEN destination END,
+        doubtful = CASE WHEN $8 THEN false ELSE coalesce($9::boolean, doubtful) END,
+        absent_since = CASE WHEN $8 THEN NULL WHEN $9::boolean IS NULL THEN absent_since ELSE $10::timestamptz END,
+        external_ref = coalesce($11, external_ref), failure_code = $12, failure_message = $13,
+        completed_at = CASE WHEN $3 = 'completed' THEN now() END
+    WHERE id = $1 AND claim_id = $2
+    RETURNING *
+), attempt AS (
+    UPDATE transfer_attempts SET finished_at = now(), outcome = $14, message = $15
+    FROM done WHERE transfer_attempts.claim_id = $2 AND transfer_id = done.id
+), journal AS (
+    INSERT INTO journals (kind, external_ref, order_id)
+    SELECT 'transfer', 'stripe:' || external_ref, order_id FROM done WHERE status = 'completed'
+    RETURNING id
+), booked AS (
+    INSERT INTO entries (journal_id, account_id, amount_cents, currency)
+    SELECT journal.id, account.id, CASE account.kind WHEN 'seller' THEN amount_cents ELSE -amount_cents END,
+        done.currency
+    FROM journal, done JOIN ledger_accounts AS account ON account.currency = done.currency
+        AND (account.kind = 'payouts' OR (account.kind = 'seller' AND account.owner = done.seller_id))
+    RETURNING id
+), unable AS (
+    UPDATE connect_accounts SET transfers_active = false, check_due_at = now() + $16, updated_at = now()
+    FROM done WHERE done.hold_reason = 'not_onboarded' AND user_id = seller_id AND account_id IS NOT NULL
+)
+SELECT {COLUMNS}, (SELECT count(*) FROM booked) AS lines FROM done
+"""
+
+NEXT_DUE: Final = f"""
+SELECT extract(epoch FROM least(
+    (SELECT next_retry_at FROM transfers WHERE next_retry_at IS NOT NULL AND {CLAIMABLE.replace("$3", "$1")}
+     ORDER BY next_retry_at LIMIT 1),
+    (SELECT claimed_until FROM transfers WHERE claim_id IS NOT NULL ORDER BY claimed_until LIMIT 1)
+) - now())::float8
+"""
+
+# A transfer is due no sooner than its delay after the sale, however early its seller came on board.
+RELEASE: Final = """
+UPDATE transfers AS t SET status = 'pending', hold_reason = NULL, updated_at = now(),
+    next_retry_at = greatest(now(), t.created_at + $1)
+FROM connect_accounts
+WHERE status = 'held' AND hold_reason = 'not_onboarded' AND user_id = seller_id AND transfers_active
+"""
+
+RELEASABLE: Final = """
+SELECT EXISTS (SELECT FROM transfers JOIN connect_accounts ON user_id = seller_id
+               WHERE status = 'held' AND hold_reason = 'not_onboarded' AND transfers_active)
+"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which transfers to list: all of what is given. ``since`` is included, ``until`` is not."""
+
+    status: TransferStatus | None = None
+    seller_id: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class Payouts:
+    """``delay`` is how long after the sale a transfer is due."""
+
+    def __init__(self, db: Database, new_id: NewId, delay: timedelta = timedelta(0)) -> None:
+        self._db = db
+        self._new_id = new_id
+        self._delay = delay
+
+    # -- the queue --------------------------------------------------------------------------------------------------
+
+    async def claim(self, limit: int, lease: timedelta, *, retries: bool) -> list[Claim]:
+        """Take at most ``limit`` transfers in hand: those whose claim has lapsed, then those due, oldest first.
+
+        Without ``retries`` only first tries are due. Whoever claims at the same time gets others.
+        """
+        async with self._db.transaction() as tx:
+            rows = await tx.fetch(CLAIM, limit, lease, retries)
+        return [_claim(row) for row in rows]
+
+    async def claim_one(self, transfer_id: UUID, lease: timedelta, by: By) -> Claim | Refusal:
+        """Take one in hand because an admin asks for it; refused if it is not failed, nor held for what may be over."""
+        async with self._db.transaction() as tx:
+            row = await tx.fetchrow(f"SELECT {COLUMNS} FROM transfers WHERE id = $1 FOR UPDATE", transfer_id)
+            if row is None:
+                return NotFound("there is no such transfer")
+            before = _transfer(row)
+            if not may_retry(before):
+                return Conflict(_cannot_retry(before), code="not_retryable")
+            claimed = await tx.fetchrow(CLAIM_ONE, transfer_id, lease)
+            if claimed is None:
+                raise LookupError(f"transfer {transfer_id} went away under its lock")
+            details = {"status": before.status, "hold_reason": before.hold_reason, "failure_code": before.failure_code}
+            await audit.write(tx, self._new_id(), by, "transfer.retry", f"transfer:{transfer_id}", details)
+        return _claim(claimed)
+
+    async def record(self, claim: Claim, outcome: Outcome, decision: Decision) -> Transfer | None:
+        """Write down what came of an attempt, once. Null, and nothing is changed, when the claim is no longer ours."""
+        async with self._db.transaction() as tx:
+            row = await tx.fetchrow(
+                RECORD, claim.transfer.id, claim.id, *_changes(decision, claim), *_told(outcome), REFUSED_AGAIN
+            )
+            if row is not None and isinstance(decision, Done) and row["lines"] != 2:
+                raise LookupError(f"an account of transfer {claim.transfer.id} is not open")
+        return None if row is None else _transfer(row)
+
+    async def next_due_in(self, *, retries: bool) -> float | None:
+        """Seconds until something may be claimed, by the database's clock; null when nothing waits for a moment."""
+        seconds: float | None = await self._db.fetchval(NEXT_DUE, retries)
+        return seconds
+
+    async def release_onboarded(self) -> int:
+        """Make due what is held for sellers who are on board by now. Answers how many.
+
+        A sale that settles at the same moment as its seller comes on board may see them still outside, and be held
+        after the release has gone by: this finds it.
+        """
+        if not await self._db.fetchval(RELEASABLE):
+            return 0
+        async with self._db.transaction() as tx:
+            return _count(await tx.execute(RELEASE, self._delay))
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    async def get(self, transfer_id: UUID) -> Transfer:
+        """Raises NotFound."""
+        row = await self._db.fetchrow(f"SELECT {COLUMNS} FROM transfers WHERE id = $1", transfer_id)
+        if row is None:
+            raise NotFound("there is no such transfer")
+        return _transfer(row)
+
+    async def list(self, wanted: Wanted, limit: int, offset: int) -> tuple[list[Transfer], int]:
+        """A page, newest first, and how many there are in all."""
+        where, values = _where(wanted)
+        async with self._db.snapshot() as moment:
+            total: int = await moment.fetchval(f"SELECT count(*) FROM transfers WHERE {where}", *values)
+            rows = await moment.fetch(
+                f"SELECT {COLUMNS} FROM transfers WHERE {where} ORDER BY created_at DESC, id DESC"
+                f" LIMIT ${len(values) + 1} OFFSET ${len(values) + 2}",
+                *values,
+                limit,
+                offset,
+            )
+        return [_transfer(row) for row in rows], total
+
+
+def _where(wanted: Wanted) -> tuple[str, Sequence[object]]:
+    """Only what is asked for stands in the query, so that each kind of it gets a plan of its own."""
+    conditions, values = ["true"], list[object]()
+    for condition, value in (
+        ("status =", None if wanted.status is None else wanted.status.value),
+        ("seller_id =", wanted.seller_id),
+        ("created_at >=", wanted.since),
+        ("created_at <", wanted.until),
+    ):
+        if value is not None:
+            values.append(value)
+            conditions.append(f"{condition} ${len(values)}")
+    return " AND ".join(conditions), values
+
+
+def _changes(decision: Decision, claim: Claim) -> tuple[object, ...]:
+    """$3 to $13 of RECORD: status, hold, due, attempts and tries taken back, new key, doubt (null: as it is), since
+    when absent, the provider's transfer, and why not.
+    """
+    match decision:
+        case Done(external_ref):
+            return "completed", None, None, 0, 0, False, False, None, external_ref, None, None
+        case Again(at, code, message):
+            return "pending", None, at, 1, 1, False, None, None, None, code, message
+        case Retry(at, code, message, counted, new_key, doubtful, absent_since):
+            back = int(not counted)
+            return "failed", None, at, back, back, new_key, doubtful, absent_since, None, code, message
+        case Hold(why, message, probe_at):
+            return "held", why.value, probe_at, 1, 0, True, False, None, None, why.value, message
+        case Dead(code, message, new_key):
+            return "failed", None, None, 0, 0, new_key, None, None, None, code, message
+
+
+def _told(outcome: Outcome) -> tuple[str, str]:
+    """How an attempt's row tells its outcome."""
+    parts = [str(getattr(outcome, field.name)) for field in fields(outcome)]
+    return type(outcome).__name__, ": ".join(parts)
+
+
+def _cannot_retry(transfer: Transfer) -> str:
+    if transfer.hold_reason is not None:
+        return f"a transfer held as {transfer.hold_reason.value} is not retried but released"
+    return f"only a failed or held transfer can be retried; this one is {transfer.status.value}"
+
+
+def _transfer(row: Record) -> Transfer:
+    values = {field.name: row[field.name] for field in fields(Transfer)}
+    values["status"] = TransferStatus(values["status"])
+    values["hold_reason"] = None if values["hold_reason"] is None else HoldReason(values["hold_reason"])
+    return Transfer(**values)
+
+
+def _claim(row: Record) -> Claim:
+    return Claim(row["claim_id"], _transfer(row), row["destination"], row["claimed_at"])
+
+
+def _count(tag: str) -> int:
+    return int(tag.rpartition(" ")[2])

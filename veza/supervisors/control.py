@@ -1,0 +1,51 @@
+"""What an operator does to one actor: each action names the incarnation it means, so that nobody hits its successor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from veza.actors.core.loop import Cell
+from veza.supervisors.child import Slot
+from veza.supervisors.supervisor import Supervisor
+
+
+class NoSuchActor(LookupError):  # noqa: N818 - what happened, not an error of the runtime
+    """No actor has this path (a supervisor is none), or it is gone for good."""
+
+
+class StaleIncarnation(RuntimeError):  # noqa: N818 - as above
+    """The actor has been restarted since the operator looked."""
+
+
+def restart(root: Supervisor, path: str, incarnation: int) -> None:
+    """Cut the message in hand (ActorCrashed), start anew by the strategy; the rest of the mailbox is kept.
+
+    A pause stays. If it is backing off, it is started now. Raises NoSuchActor, StaleIncarnation.
+    """
+    supervisor, slot, _ = _found(root, path, incarnation)
+    supervisor.restart_now(slot)
+
+
+def pause(root: Supervisor, path: str, incarnation: int, *, because: str) -> None:
+    """Serve nothing more after the message in hand; the mailbox is kept. Raises NoSuchActor, StaleIncarnation."""
+    _found(root, path, incarnation)[2].pause(because)
+
+
+def drain(root: Supervisor, path: str, incarnation: int) -> None:
+    """Take nothing new (Overloaded), serve what waits. Raises NoSuchActor, StaleIncarnation."""
+    _found(root, path, incarnation)[2].drain()
+
+
+def resume(root: Supervisor, path: str, incarnation: int) -> None:
+    """End a pause or a drain. Raises NoSuchActor, StaleIncarnation."""
+    _found(root, path, incarnation)[2].resume()
+
+
+def _found(root: Supervisor, path: str, incarnation: int) -> tuple[Supervisor, Slot, Cell[Any, Any]]:
+    found = root.find(path)
+    if found is None or found[1].gone or not isinstance(found[1].node, Cell):
+        raise NoSuchActor(path)
+    supervisor, slot = found
+    if found[1].node.incarnation != incarnation:
+        raise StaleIncarnation(path)
+    return supervisor, slot, found[1].node

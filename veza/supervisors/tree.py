@@ -1,0 +1,68 @@
+"""The whole supervision tree on one page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from random import Random
+
+from veza.actors.onboarding import Onboarder
+from veza.actors.payments import Payments
+from veza.actors.payouts import Leases, Payer, ring
+from veza.actors.refs import Refs
+from veza.domain.ids import NewId
+from veza.domain.payouts import RetryPolicy
+from veza.gateways.hyperswitch import Hyperswitch
+from veza.gateways.stripe import Stripe
+from veza.store.connect import Connect
+from veza.store.payments import Payments as PaymentRows
+from veza.store.payouts import Payouts
+from veza.supervisors.child import Intensity, permanent
+from veza.supervisors.supervisor import Supervisor, one_for_one
+
+BLIPS = Intensity(restarts=3, per_seconds=60)  # a network blip fits; a bug does not
+
+
+@dataclass(frozen=True)
+class TreeParts:
+    """What the actors work with."""
+
+    payments: PaymentRows
+    payouts: Payouts
+    connect: Connect
+    hyperswitch: Hyperswitch
+    stripe: Stripe
+    new_id: NewId
+    random: Random
+    retry_policy: RetryPolicy
+    leases: Leases
+    reconcile_every: timedelta
+    payout_delay: timedelta
+
+
+def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
+    """The tree, not yet running, and the Refs into it.
+
+    Children start in this order and stop in the reverse: who rings stops before who is rung.
+    """
+    payouts = permanent(
+        "payouts",
+        lambda: Payer(parts.payouts, parts.stripe, parts.retry_policy, parts.leases, parts.random),
+    )
+    onboarding = permanent("onboarding", lambda: Onboarder(parts.connect, parts.stripe, payouts.ref))
+    payments = permanent(
+        "payments",
+        lambda: Payments(
+            parts.payments,
+            parts.hyperswitch,
+            new_id=parts.new_id,
+            ring_payouts=partial(ring, payouts.ref),
+            every=parts.reconcile_every,
+            call_seconds=parts.leases.provider_timeout,
+            payout_delay=parts.payout_delay,
+        ),
+    )
+    # One for one: each works from its own rows, and none holds anything of another's that a restart would stale.
+    money = one_for_one("money", payouts, onboarding, payments, intensity=BLIPS)
+    return one_for_one("veza", money, intensity=BLIPS), Refs(payments.ref, payouts.ref, onboarding.ref)
