@@ -190,9 +190,14 @@ class Client(TCPServer):
     def _send_now(self, data: bytes) -> int:
         """How much of it the kernel took at once."""
         try:
-            return os.write(self.stream.socket.fileno(), data)
+            return os.write(self._handle(), data)
         except BlockingIOError:
             return 0
+
+    def _handle(self) -> int:
+        """The socket's descriptor, -1 once it is closed (and then the system refuses whatever is asked of it)."""
+        handle: int = self.stream.socket.fileno()
+        return handle
 
     async def _send_all(self, data: bytes) -> None:
         """Send, whatever cancels the handler: half a chunk would break the framing. Only the drain's end cuts it."""
@@ -216,10 +221,11 @@ class Client(TCPServer):
         """What the client sends next; nothing if it is gone, or has sent no head for too long."""
         # Waiting first: there is hardly ever something yet, and asking the socket for nothing costs more.
         with trio.CancelScope(deadline=self._head_by) as self._waiting, suppress(OSError, trio.ClosedResourceError):
-            while (handle := self.stream.socket.fileno()) >= 0:  # else it was closed
-                await trio.lowlevel.wait_readable(handle)
+            while self._handle() >= 0:
+                await trio.lowlevel.wait_readable(self._handle())
+                # Asked for anew: closed since by the handler, its number may already be another connection's.
                 with suppress(BlockingIOError):
-                    return os.read(handle, MAX_RECV)
+                    return os.read(self._handle(), MAX_RECV)
         return b""
 
     async def _close(self) -> None:

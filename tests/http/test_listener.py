@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from contextlib import suppress
 
 import pytest
 import trio
+import trio.testing
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.utils import wrap_app
 
 from tests.http.conftest import Serve, until
-from veza.listener import HEAD_BYTES
+from veza.listener import HEAD_BYTES, Client, Drain, ListenerConfig
 
 PAGES = b"GET /api/v1/stage/pages HTTP/1.1\r\nHost: veza\r\n\r\n"
 HELD = b"GET /api/v1/stage/hold HTTP/1.1\r\nHost: veza\r\n\r\n"
@@ -206,3 +211,40 @@ async def test_a_client_that_vanishes_midway_frees_its_place(serve: Serve) -> No
         while not (await served.exchange(PAGES.replace(b"1.1", b"1.0"))).startswith(b"HTTP/1.1 200 "):
             pass
     assert served.requests[0]["outcome"] == "cut"
+
+
+async def connection() -> tuple[trio.SocketStream, trio.SocketStream]:
+    """Both ends of a connection, ours first."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        theirs = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
+        return await listener.accept(), theirs
+
+
+@pytest.mark.parametrize("_turn", range(16))  # the loop shuffles whom it wakes first
+async def test_a_closed_connection_does_not_read_what_another_was_sent(_turn: int) -> None:
+    async def app(*_: object) -> None:
+        raise AssertionError("no request was sent")
+
+    config = ListenerConfig("127.0.0.1", 0, stall_seconds=1)
+    here, there = await connection()
+    bell, ringer = await connection()
+    other, sender = socket.socketpair()
+    number = here.socket.fileno()
+    sender.send(PAGES)
+    with trio.fail_after(5), other, sender:
+        async with there, bell, ringer, trio.open_nursery() as nursery:
+            client = Client(wrap_app(app, 0, "asgi"), config, WorkerContext(None), Drain(), here)
+
+            async def hand_its_number_on() -> None:
+                await bell.receive_some()
+                here.socket.close()
+                os.dup2(other.fileno(), number)  # as accepting does, which takes the lowest that is free
+
+            nursery.start_soon(client.run)
+            nursery.start_soon(hand_its_number_on)
+            await trio.testing.wait_all_tasks_blocked()
+            os.write(there.socket.fileno(), b"!")  # both before the loop looks
+            os.write(ringer.socket.fileno(), b"!")
+        os.close(number)
+        assert other.recv(len(PAGES), socket.MSG_DONTWAIT) == PAGES
