@@ -37,11 +37,11 @@ from veza.listener import listen
 async def main():
     logs.configure(log_format="json", out=open("/dev/null", "w", buffering=1))
     app = create_app()
-    app.bind(Parts(clock=lambda: datetime.now(UTC), new_id=system_mint(), checks={}, root_alive=lambda: True,
+    app.bind(Parts.only(clock=lambda: datetime.now(UTC), new_id=system_mint(), checks={}, root_alive=lambda: True,
                    config=ConfigSummary(True, True, 0.1, True)))
     async with trio.open_nursery() as nursery:
         url = await nursery.start(lambda task_status: listen(
-            app, "127.0.0.1", 0, shutdown=trio.Event(), task_status=task_status))
+            app, "127.0.0.1", 0, new_id=system_mint(), shutdown=trio.Event(), task_status=task_status))
         print(url, flush=True)
 
 trio.run(main)

@@ -130,7 +130,7 @@ async def veza(dsn: str) -> None:
         app = create_app()
         async with Database.open(dsn, size=CONNECTIONS) as database, trio.open_nursery() as nursery:
             app.bind(
-                Parts(
+                Parts.only(
                     clock=lambda: datetime.now(UTC),
                     new_id=system_mint(),
                     config=ConfigSummary(True, True, 0.1, True),

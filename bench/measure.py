@@ -9,8 +9,8 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Measure:
-    """One line of the table. `aa_spread` is how far a thing strays from itself in the same runs (0.03 = 3 %):
-    a difference smaller than that says nothing. `met` is None where there is no aim."""
+    """One line of the table. `met` is None where there is no aim. `aa_spread` is how far a thing strays from itself
+    in a round, in the median (0.03 = 3 %): a difference smaller than that says nothing."""
 
     name: str
     value: float
@@ -35,7 +35,7 @@ class Comparison:
 def interleaved(a: Callable[[], float], b: Callable[[], float], rounds: int) -> Comparison:
     """Run a, b and a again in every round, turning the order, so that a slow minute strikes all alike.
 
-    The second a is the control: `aa_spread` is the widest distance from 1 of a's ratio to itself.
+    The second a is the control: `aa_spread` is the median distance from 1 of a's ratio to itself.
     """
     kept: list[tuple[float, float, float]] = []
     for each in range(rounds + 1):
@@ -48,7 +48,7 @@ def interleaved(a: Callable[[], float], b: Callable[[], float], rounds: int) -> 
         ratio=median((first + control) / 2 / other for first, other, control in kept),
         a=median((first + control) / 2 for first, _, control in kept),
         b=median(other for _, other, _ in kept),
-        aa_spread=max(abs(first / control - 1) for first, _, control in kept),
+        aa_spread=median(abs(first / control - 1) for first, _, control in kept),
         rounds=rounds,
     )
 

@@ -20,9 +20,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import h11
+import structlog
 import trio
 from hypercorn.config import Config, Sockets
 from hypercorn.events import Closed, Event, RawData, Updated
@@ -32,6 +34,9 @@ from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, H11SendableEvent
 from hypercorn.utils import parse_socket_addr, wrap_app
+
+from veza.domain.ids import NewId
+from veza.http.envelope import error_json
 
 DRAIN_SECONDS = 12.0
 """Longer than a request's deadline, so that no handler is cut; what is cut is a download, which can be resumed."""
@@ -47,12 +52,19 @@ MAX_CONNECTIONS = 768  # of the usual 1,024 descriptors: files and the database 
 HEAD_BYTES = 32 * 1024  # a request's line and headers, cookies included
 BACKLOG = 1024  # connections the kernel holds while we accept; what is beyond our seats is shed, not dropped
 
-FULL_BODY = b'{"success":false,"error":"Too many connections are open; try again.","code":"overloaded","request_id":""}'
-FULL = (
-    b"HTTP/1.1 503 \r\ncontent-type: application/json\r\ncontent-length: %d\r\nretry-after: 1\r\n"
-    b"connection: close\r\n\r\n%b" % (len(FULL_BODY), FULL_BODY)
-)
-FULL_SECONDS = 1.0  # for the client to read that; closing at once on what it has sent would reset the connection
+LINGER_SECONDS = 1.0
+"""For a client to read why it was refused: closing at once on what it has sent would reset the connection."""
+
+REFUSALS = {
+    HTTPStatus.BAD_REQUEST: "This is not a request in HTTP/1.1.",
+    HTTPStatus.REQUEST_TIMEOUT: "The request's head took too long to arrive.",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: f"The request's head may have at most {HEAD_BYTES} bytes.",
+    HTTPStatus.NOT_IMPLEMENTED: "This transfer coding is not understood.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Too many connections are open; try again.",
+}
+"""What is answered here, for want of a request that the app could be asked."""
+
+log = structlog.get_logger()
 
 
 class CannotListen(Exception):  # noqa: N818 - named for what the operator learns
@@ -69,10 +81,11 @@ class ListenerConfig(Config):
     backlog = BACKLOG
     alpn_protocols = ["http/1.1"]  # noqa: RUF012 - declared so there
 
-    def __init__(self, host: str, port: int, *, stall_seconds: float) -> None:
+    def __init__(self, host: str, port: int, *, new_id: NewId, stall_seconds: float) -> None:
         self.bind = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
         self.errorlog = logging.getLogger("hypercorn.error")
         self.keep_alive_timeout = KEEP_ALIVE_SECONDS  # also bounds how long a head may take to arrive
+        self.new_id = new_id
         self._stall_seconds = stall_seconds
 
     def create_sockets(self) -> Sockets:
@@ -102,9 +115,15 @@ class Drain:
             scope.cancel()
 
 
+class Refused(Event):
+    """The connection was told why it is closed; it may read that first."""
+
+
 class Http1(H11Protocol):
     """HTTP/1.1 alone, with an answer's head held until its first bytes of body (as ASGI allows)."""
 
+    config: ListenerConfig
+    late = False  # the head was waited for in vain
     _held = b""
 
     async def _check_protocol(self, event: h11.Request) -> None:
@@ -120,6 +139,13 @@ class Http1(H11Protocol):
         if self._held and not isinstance(event, h11.Response):
             data, self._held = self._held, b""
             await self.send(RawData(data=data))
+
+    async def _send_error_response(self, status_code: int) -> None:
+        """What was sent is no request. (Or its sender left in the middle of one, and hears nothing any more.)"""
+        if self.stream is None:
+            status = HTTPStatus.REQUEST_TIMEOUT if self.late else HTTPStatus(status_code)
+            await self.send(RawData(refusal(status, self.config.new_id)))
+            await self.send(Refused())
 
 
 class Client(TCPServer):
@@ -176,6 +202,9 @@ class Client(TCPServer):
         if isinstance(event, Updated):
             self._await_head(self.config.keep_alive_timeout if event.idle else math.inf)
             return
+        if isinstance(event, Refused):
+            await linger(self.stream)
+            return
         if not isinstance(event, RawData):
             await super().protocol_send(event)
             return
@@ -214,6 +243,7 @@ class Client(TCPServer):
         with self._reading:
             while data := await self._read_some():
                 await self.protocol.handle(RawData(data))
+            self.protocol.late = self._waiting.cancelled_caught
             await self.protocol.handle(RawData(b""))
         await self.protocol.handle(Closed())
 
@@ -241,6 +271,7 @@ async def listen(
     host: str,
     port: int,
     *,
+    new_id: NewId,
     shutdown: trio.Event,
     drain_seconds: float = DRAIN_SECONDS,
     stall_seconds: float = STALL_SECONDS,
@@ -249,10 +280,11 @@ async def listen(
 ) -> None:
     """Serve an ASGI app until ``shutdown`` is set and what was in hand is done, at most ``drain_seconds`` later.
 
-    Reports its base URL once it accepts; port 0 takes a free one. There is no lifespan: the composition root has one.
+    Reports its base URL once it accepts; port 0 takes a free one. ``new_id`` names what is refused before the app could
+    name it. There is no lifespan: the composition root has one.
     Raises CannotListen.
     """
-    config = ListenerConfig(host, port, stall_seconds=stall_seconds)
+    config = ListenerConfig(host, port, new_id=new_id, stall_seconds=stall_seconds)
     context, drain = WorkerContext(None), Drain()
     wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
 
@@ -260,7 +292,7 @@ async def listen(
         if len(drain.clients) < max_connections:
             await Client(wrapped, config, context, drain, stream).run()
         else:
-            await _turn_away(stream)
+            await _turn_away(stream, new_id)
 
     try:
         [sock] = config.create_sockets().insecure_sockets
@@ -292,13 +324,34 @@ async def _wait(shutdown: trio.Event, drain: Drain) -> None:
         raise
 
 
-async def _turn_away(stream: trio.SocketStream) -> None:
-    with suppress(trio.BrokenResourceError), trio.move_on_after(FULL_SECONDS):
-        async with stream:
-            await stream.send_all(FULL)
-            await stream.send_eof()
-            async for _ in stream:
-                pass
+async def _turn_away(stream: trio.SocketStream, new_id: NewId) -> None:
+    async with stream:
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(refusal(HTTPStatus.SERVICE_UNAVAILABLE, new_id))
+        await linger(stream)
+
+
+def refusal(status: HTTPStatus, new_id: NewId) -> bytes:
+    """An answer in its envelope, logged: the edge will not see it."""
+    request_id = str(new_id())
+    full = status is HTTPStatus.SERVICE_UNAVAILABLE
+    code = "overloaded" if full else status.phrase.lower().replace(" ", "_")
+    body = error_json(error=REFUSALS[status], code=code, request_id=request_id)
+    head = (
+        f"HTTP/1.1 {status.value} \r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        f"x-request-id: {request_id}\r\nconnection: close\r\n" + ("retry-after: 1\r\n" if full else "") + "\r\n"
+    )
+    log.warning("refused", status=status.value, code=code, request_id=request_id)
+    return head.encode() + body
+
+
+async def linger(stream: Any) -> None:
+    """Say no more, and drop what still comes until the other end has closed too, or had time to."""
+    gone = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+    with suppress(*gone), trio.move_on_after(LINGER_SECONDS):
+        await stream.send_eof()
+        async for _ in stream:
+            pass
 
 
 def _take_queued(queue: socket.socket, connect: Connect, clients: trio.Nursery) -> None:

@@ -125,6 +125,7 @@ async def _listen(
             home.app,
             settings.host,
             settings.port,
+            new_id=home.parts.new_id,
             shutdown=shutdown,
             drain_seconds=plan.drain,
             task_status=task_status,

@@ -262,7 +262,7 @@ async def serve(nursery: trio.Nursery, lines: Sequence[Any], tmp_path: Path) -> 
         app, stage, shutdown, stopped = create_app(), Stage(tmp_path / "track"), trio.Event(), trio.Event()
         app.register_blueprint(stage_routes(stage), url_prefix="/api/v1/stage")
         app.bind(
-            Parts(
+            Parts.only(
                 clock=lambda: NOON,
                 new_id=IdMint(lambda: NOON, Random(7)),
                 config=ConfigSummary(True, True, 0.1, True),
@@ -280,6 +280,7 @@ async def serve(nursery: trio.Nursery, lines: Sequence[Any], tmp_path: Path) -> 
                 app,
                 "127.0.0.1",
                 0,
+                new_id=IdMint(lambda: NOON, Random(8)),
                 shutdown=shutdown,
                 drain_seconds=drain_seconds,
                 stall_seconds=stall_seconds,

@@ -109,7 +109,7 @@ async def open_desk(
 ) -> AsyncIterator[Desk]:
     """A desk over ``db`` with a test's own blueprints beside the app's; keyword arguments are HttpSettings."""
     people = People()
-    parts = Parts(
+    parts = Parts.only(
         clock=people.clock,
         new_id=people.new_id,
         config=ConfigSummary(True, True, 0.1, True),
@@ -127,7 +127,7 @@ async def open_desk(
     app.bind(parts)
     with structlog.testing.capture_logs() as lines:
         async with trio.open_nursery() as nursery:
-            serve = partial(listen, app, "127.0.0.1", 0, shutdown=shutdown, drain_seconds=5)
+            serve = partial(listen, app, "127.0.0.1", 0, new_id=people.new_id, shutdown=shutdown, drain_seconds=5)
             url: str = await nursery.start(serve)
             async with httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=10) as client:
                 client._cookies = Forgetful()

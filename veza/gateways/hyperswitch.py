@@ -32,7 +32,7 @@ from veza.domain.payments import (
 )
 
 DUPLICATE: Final = "HE_01"
-SESSION_SECONDS: Final = (60, 7_890_000)  # what it takes for a session's length (core/payments/helpers.rs)
+SESSION_SECONDS: Final = (60, 7_890_000)  # what it takes for a session's length (its crates/router/src/consts.rs)
 CONNECTIONS: Final = 128  # more than the payments actor ever has calls in hand, so that none waits in the client
 ASK_AGAIN: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
 KEY_REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})

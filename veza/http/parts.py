@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, cast
 
 import trio
@@ -88,7 +87,7 @@ class Selling:
 
 @dataclass(frozen=True)
 class Unbound:
-    """Stands for a part that the composition root left out, which an app with fewer routes may do."""
+    """Stands for a part that is not there."""
 
     name: str
 
@@ -96,12 +95,7 @@ class Unbound:
         raise LookupError(f"parts().{self.name} is not bound")
 
 
-def unbound(name: str) -> Callable[[], Any]:
-    """The default of a part that may be left out."""
-    return partial(Unbound, name)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Parts:
     """Everything a route may reach."""
 
@@ -111,7 +105,7 @@ class Parts:
     checks: Mapping[str, Check]
     root_alive: Callable[[], bool]
     """Whether the root supervisor still runs: with the event loop's lag, all that ``/healthz`` looks at."""
-    tree: Callable[[], SupervisorView] = field(default_factory=unbound("tree"))
+    tree: Callable[[], SupervisorView]
     """What an operator sees of the supervision tree, taken without a message."""
     settings: HttpSettings = field(default_factory=HttpSettings)
     leaving: trio.Event = field(default_factory=trio.Event)
@@ -119,22 +113,28 @@ class Parts:
     stopping: trio.Event = field(default_factory=trio.Event)
     """Set when accepting stops: event streams end, so that they do not hold the drain."""
 
-    accounts: Accounts = field(default_factory=unbound("accounts"))
-    sessions: Sessions = field(default_factory=unbound("sessions"))
-    passwords: Passwords = field(default_factory=unbound("passwords"))
-    tokens: Tokens = field(default_factory=unbound("tokens"))
-    orders: Orders = field(default_factory=unbound("orders"))
-    payments: Payments = field(default_factory=unbound("payments"))
-    payouts: Payouts = field(default_factory=unbound("payouts"))
-    connect: Connect = field(default_factory=unbound("connect"))
-    ledger: Ledger = field(default_factory=unbound("ledger"))
-    selling: Selling = field(default_factory=unbound("selling"))
-    stripe: Stripe = field(default_factory=unbound("stripe"))
-    library: Library = field(default_factory=unbound("library"))
-    checkout: Checkout = field(default_factory=unbound("checkout"))
-    refs: Refs = field(default_factory=unbound("refs"))
-    catalog: Catalog = field(default_factory=unbound("catalog"))
-    objects: Objects = field(default_factory=unbound("objects"))
+    refs: Refs
+    accounts: Accounts
+    sessions: Sessions
+    passwords: Passwords
+    tokens: Tokens
+    catalog: Catalog
+    objects: Objects
+    orders: Orders
+    library: Library
+    checkout: Checkout
+    payments: Payments
+    payouts: Payouts
+    connect: Connect
+    ledger: Ledger
+    stripe: Stripe
+    selling: Selling
+
+    @classmethod
+    def only(cls, **some: Any) -> Parts:
+        """The parts of an app of which only some routes are used: reaching for any other raises LookupError."""
+        needed = (part.name for part in fields(cls) if part.default_factory is MISSING)
+        return cls(**{name: Unbound(name) for name in needed} | some)
 
 
 def parts() -> Parts:
