@@ -127,19 +127,19 @@ def _server(side: str, dsn: str) -> Iterator[Server]:
 async def veza(dsn: str) -> None:
     with open("/dev/null", "w", buffering=1) as nowhere:  # noqa: ASYNC230 - it never waits
         logs.configure(log_format="json", out=nowhere)
-        app = create_app()
+        app, new_id = create_app(), system_mint()
         async with Database.open(dsn, size=CONNECTIONS) as database, trio.open_nursery() as nursery:
             app.bind(
                 Parts.only(
                     clock=lambda: datetime.now(UTC),
-                    new_id=system_mint(),
+                    new_id=new_id,
                     config=ConfigSummary(True, True, 0.1, True),
                     checks={},
                     root_alive=lambda: True,
                     catalog=Catalog(database),
                 )
             )
-            url: str = await nursery.start(partial(listen, app, "127.0.0.1", 0, shutdown=trio.Event()))
+            url: str = await nursery.start(partial(listen, app, "127.0.0.1", 0, new_id=new_id, shutdown=trio.Event()))
             print(url.rpartition(":")[2], flush=True)
 
 
