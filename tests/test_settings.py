@@ -98,3 +98,20 @@ def test_settings_show_no_secret_when_printed(monkeypatch: pytest.MonkeyPatch) -
     shown = repr(load())
     for name in ("JWT_SECRET", "HYPERSWITCH_API_KEY", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET"):
         assert PRODUCTION[name] not in shown
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("none", []), ("10.0.0.0/8, ::1", ["10.0.0.0/8", "::1/128"]), ("", None), ("192.0.2.1", ["192.0.2.1/32"])],
+)
+def test_proxies_are_named_by_network(monkeypatch: pytest.MonkeyPatch, said: str, meant: list[str] | None) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", said)
+    trusted = load().trusted_proxies
+    assert (None if trusted is None else [str(network) for network in trusted]) == meant
+
+
+@pytest.mark.parametrize("said", ["everyone", "10.0.0.0/33", "10.0.0.1/8"])
+def test_what_is_no_network_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", said)
+    with pytest.raises(SettingsError, match="TRUSTED_PROXIES"):
+        load()

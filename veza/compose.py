@@ -161,6 +161,7 @@ def _http_settings(settings: Settings) -> HttpSettings:
         secure_cookies=settings.production,
         refresh_grace_seconds=settings.refresh_grace_seconds,
         currency=settings.platform_currency,
+        trusted_proxies=settings.trusted_proxies or (),
     )
 
 

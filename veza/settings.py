@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import secrets
 from decimal import Decimal
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIN_SECRET_BYTES = 32  # HS256 wants a key no shorter than its hash (RFC 7518, section 3.2)
@@ -25,6 +26,13 @@ def _no_slash(value: str) -> str:
     return value.rstrip("/")
 
 
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return () if value.strip().lower() == "none" else _split(value)
+
+
+Network = IPv4Network | IPv6Network
 Url = Annotated[str, AfterValidator(_no_slash)]
 
 
@@ -80,8 +88,8 @@ class Settings(BaseSettings):
     reconcile_seconds: int = Field(60, ge=1)
 
     upload_max_mb: int = Field(2048, ge=1)
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
-    trusted_proxies: str = ""
+    trusted_proxies: Annotated[tuple[Network, ...] | None, NoDecode, BeforeValidator(_networks)] = None
+    """Whose `X-Forwarded-For` is believed; None while nobody has said."""
 
     @property
     def production(self) -> bool:
@@ -168,7 +176,7 @@ RECORD_SECONDS = 10  # the longest that recording a result may take; see store/b
 
 def _empty(settings: Settings, name: str) -> bool:
     value = getattr(settings, name)
-    return not (value.get_secret_value() if isinstance(value, SecretStr) else value)
+    return (value.get_secret_value() if isinstance(value, SecretStr) else value) in ("", None)
 
 
 def _kept_secret(settings: Settings, name: str, given: SecretStr) -> SecretStr:

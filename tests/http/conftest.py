@@ -15,7 +15,7 @@ import httpx
 import pytest
 import structlog
 import trio
-from quart import Blueprint, Response
+from quart import Blueprint, Response, request
 from quart_schema import validate_querystring, validate_request, validate_response
 
 from veza.actors.core import errors as runtime
@@ -172,6 +172,10 @@ def add_files(routes: Blueprint, stage: Stage) -> None:
             await stopping.wait()
 
         return Response(chunks(), content_type="text/event-stream")
+
+    @routes.get("/address")
+    async def address() -> Response:
+        return Response(request.remote_addr)
 
     @routes.get("/endless")
     async def endless() -> Response:

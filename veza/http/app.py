@@ -59,6 +59,7 @@ class VezaApp(QuartTrio):
             new_id=parts.new_id,
             max_in_flight=parts.settings.max_in_flight,
             leaving=parts.leaving,
+            trusted_proxies=parts.settings.trusted_proxies,
         )
 
     @property

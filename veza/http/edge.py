@@ -22,6 +22,7 @@ import trio
 
 from veza.domain.ids import NewId
 from veza.http.envelope import error_json
+from veza.http.proxies import Networks, client_address
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -116,7 +117,8 @@ def waiting_for_client() -> Iterator[None]:
 
 class Edge:
     """Wraps the app. ``max_in_flight`` bounds the requests worked on at a time; once ``leaving`` is set every answer
-    closes its connection, so that clients move on before the listener does. ``observers`` see each finished trace."""
+    closes its connection, so that clients move on before the listener does. ``trusted_proxies`` may say whose request
+    they pass on. ``observers`` see each finished trace."""
 
     def __init__(
         self,
@@ -125,11 +127,13 @@ class Edge:
         new_id: NewId,
         max_in_flight: int,
         leaving: trio.Event,
+        trusted_proxies: Networks = (),
         observers: Iterable[Callable[[Trace], None]] = (),
     ) -> None:
         self._app = app
         self._new_id = new_id
         self._leaving = leaving
+        self._trusted_proxies = trusted_proxies
         self.observers = list(observers)
         self.seats = Seats(max_in_flight)
 
@@ -146,6 +150,7 @@ class Edge:
         _current.set(trace)
         _seats.set(self.seats)
         structlog.contextvars.bind_contextvars(request_id=trace.request_id)
+        self._look_behind_proxies(scope)
         send = self._sender(trace, send)
         try:
             if self.seats.full and not scope["path"].startswith(NEVER_SHED):
@@ -179,6 +184,11 @@ class Edge:
                     return given
                 break
         return str(self._new_id())
+
+    def _look_behind_proxies(self, scope: Scope) -> None:
+        if self._trusted_proxies:
+            peer, port = scope["client"]
+            scope["client"] = (client_address(peer, scope["headers"], self._trusted_proxies), port)
 
     def _sender(self, trace: Trace, send: Send) -> Send:
         async def sending(message: Message) -> None:

@@ -17,6 +17,7 @@ from veza.gateways.objects import Objects
 from veza.gateways.passwords import Passwords
 from veza.gateways.stripe import Stripe
 from veza.http.deadline import DEFAULT_SECONDS
+from veza.http.proxies import Networks
 from veza.http.states import States
 from veza.http.tokens import Tokens
 from veza.store.accounts import Accounts
@@ -66,6 +67,7 @@ class HttpSettings:
     refresh_grace_seconds: int = 0
     currency: str = "EUR"
     """The platform's one currency (ISO 4217): every price is in it."""
+    trusted_proxies: Networks = ()
 
 
 @dataclass(frozen=True)
