@@ -32,7 +32,7 @@ from veza.http.states import States
 from veza.http.tokens import Tokens
 from veza.settings import Settings
 from veza.store.accounts import Accounts
-from veza.store.bridge import Database
+from veza.store.bridge import Database, Patience
 from veza.store.catalog import Catalog
 from veza.store.connect import Connect
 from veza.store.ledger import Ledger
@@ -242,21 +242,23 @@ async def _check_actors(root: Supervisor, refs: Refs) -> CheckResult:
 
 # -- the command line --------------------------------------------------------------------------------------------------
 
+AT_A_TERMINAL = Patience(start=5.0)  # the server is not expected to be starting, and somebody waits
+
 
 async def grant(dsn: str, email: str) -> User:
     """Make an account an admin's. Raises NotFound, DatabaseUnavailable."""
-    async with Database.open(dsn, size=1) as database:
+    async with Database.open(dsn, size=1, patience=AT_A_TERMINAL) as database:
         return await admin.grant(Accounts(database), email, new_id=system_mint(), now=utc_now)
 
 
 async def reset_password(dsn: str, email: str, password: str | None) -> str:
     """Give an account a password, a new one if none is given, and end its sessions; the one that now holds."""
-    async with Database.open(dsn, size=1) as database:
+    async with Database.open(dsn, size=1, patience=AT_A_TERMINAL) as database:
         accounts, passwords = Accounts(database), Passwords()
         return await admin.reset_password(accounts, passwords, email, password, new_id=system_mint(), now=utc_now)
 
 
 async def verify_ledger(settings: Settings, dsn: str) -> list[Finding]:
     """What breaks the ledger's invariants; the provider is asked too where one is configured. Raises Unavailable."""
-    async with Database.open(dsn, size=1) as database, open_stripe(settings) as stripe:
+    async with Database.open(dsn, size=1, patience=AT_A_TERMINAL) as database, open_stripe(settings) as stripe:
         return await Ledger(database).verify(stripe if settings.payouts_configured else None)
