@@ -82,6 +82,10 @@ class Product:
     created_at: datetime
     updated_at: datetime
 
+    @property
+    def seller_id(self) -> UUID:
+        return self.seller.id
+
 
 @dataclass(frozen=True)
 class ProductFile:

@@ -118,7 +118,7 @@ class Bought:
     product_type: ProductType
     seller: Seller
     order_id: UUID
-    bought_at: datetime
+    purchased_at: datetime
     files: tuple[ProductFile, ...]
 
 

@@ -6,7 +6,7 @@ Times leave as RFC 3339 in UTC ending in ``Z``, ids as UUIDs, money as integer m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema, to_json
@@ -21,7 +21,21 @@ class Envelope(BaseModel, Generic[T]):
     data: T
 
 
-class ReceivedOut(BaseModel):
+class Out(BaseModel):
+    """A part of an answer. ``of`` shows a domain value by its attributes of the same names, nested ones alike."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    @classmethod
+    def of(cls, value: object, **more: object) -> Self:
+        """``more`` is what the value itself can't tell."""
+        if not more:
+            return cls.model_validate(value)
+        shown = {name: getattr(value, name) for name in cls.model_fields if name not in more and hasattr(value, name)}
+        return cls.model_validate(shown | more)
+
+
+class ReceivedOut(Out):
     """What a provider's event is answered with, whatever it turns out to mean."""
 
     received: Literal[True] = True

@@ -107,6 +107,6 @@ def _bought(row: Record, files: Sequence[Record]) -> Bought:
         product_type=ProductType(row["product_type"]),
         seller=Seller(row["seller_id"], row["username"]),
         order_id=row["order_id"],
-        bought_at=row["paid_at"],
+        purchased_at=row["paid_at"],
         files=tuple(file_of(file) for file in files if file["product_id"] == row["product_id"]),
     )

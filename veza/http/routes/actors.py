@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 from quart import Blueprint
 from quart_schema import validate_response
 
 from veza.http.auth import admin_only
-from veza.http.envelope import Envelope
+from veza.http.envelope import Envelope, Out
 from veza.http.parts import parts
 
 api = Blueprint("actors", __name__)
 
 
-class TreeOut(BaseModel):
+class TreeOut(Out):
     """A supervisor and, under ``children``, what it minds: path, kind, state, incarnation, restarts, last crash; for an
     actor its mailbox, message in hand, rates and latencies too. Message types are shown, never their contents."""
 

@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 import structlog
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import SecretStr, ValidationError
 from quart import Blueprint, request
 from quart_schema import document_request, validate_querystring, validate_request, validate_response
 from werkzeug.exceptions import HTTPException
@@ -27,7 +27,7 @@ from veza.domain.errors import NotFound, Refusal, Unauthenticated, Unavailable
 from veza.gateways.passwords import Verdict
 from veza.http.auth import bearer, caller, login_required
 from veza.http.edge import trace
-from veza.http.envelope import Body, Envelope
+from veza.http.envelope import Body, Envelope, Out
 from veza.http.fields import Email, NewPassword, Username
 from veza.http.paging import Paging
 from veza.http.parts import parts
@@ -59,28 +59,28 @@ class RefreshBody(Body):
     refresh_token: SecretStr | None = None
 
 
-class NameOut(BaseModel):
+class NameOut(Out):
     id: UUID
     username: str
     email: str
 
 
-class SignedInOut(BaseModel):
+class SignedInOut(Out):
     user: NameOut
     access_token: str
     refresh_token: str
     expires_in: int
 
 
-class SignedOutOut(BaseModel):
+class SignedOutOut(Out):
     logged_out: bool = True
 
 
-class DeletedOut(BaseModel):
+class DeletedOut(Out):
     deleted: bool = True
 
 
-class SessionOut(BaseModel):
+class SessionOut(Out):
     id: UUID
     created_at: datetime
     last_used_at: datetime
@@ -89,20 +89,8 @@ class SessionOut(BaseModel):
     address: str | None
     current: bool
 
-    @classmethod
-    def of(cls, session: Session) -> SessionOut:
-        return cls(
-            id=session.id,
-            created_at=session.created_at,
-            last_used_at=session.last_used_at,
-            expires_at=session.expires_at,
-            user_agent=session.user_agent,
-            address=session.address,
-            current=session.id == caller().session_id,
-        )
 
-
-class SessionsOut(BaseModel):
+class SessionsOut(Out):
     sessions: list[SessionOut]
     total: int
 
@@ -177,7 +165,7 @@ async def list_sessions(query_args: Paging) -> Envelope[SessionsOut]:
     found, total = await parts().sessions.page(
         caller().id, parts().clock(), limit=query_args.limit, offset=query_args.offset
     )
-    return Envelope[SessionsOut](data=SessionsOut(sessions=[SessionOut.of(each) for each in found], total=total))
+    return Envelope[SessionsOut](data=SessionsOut(sessions=list(map(_session, found)), total=total))
 
 
 @api.get("/auth/sessions/<uuid:session_id>")
@@ -188,7 +176,7 @@ async def get_session(session_id: UUID) -> Envelope[SessionOut]:
     found = await parts().sessions.get(session_id, caller().id, parts().clock())
     if found is None:
         raise NotFound("There is no such session.")
-    return Envelope[SessionOut](data=SessionOut.of(found))
+    return Envelope[SessionOut](data=_session(found))
 
 
 @api.delete("/auth/sessions")
@@ -237,12 +225,16 @@ def _signed_in(user: User, session: Session, status: int = 200) -> SignedIn:
     trace().user_id = user.id
     token = parts().tokens.refresh(session)
     out = SignedInOut(
-        user=NameOut(id=user.id, username=user.username, email=user.email),
+        user=NameOut.of(user),
         access_token=parts().tokens.access(session),
         refresh_token=token,
         expires_in=int(ACCESS_LIFETIME.total_seconds()),
     )
     return Envelope[SignedInOut](data=out), status, _cookie(token)
+
+
+def _session(session: Session) -> SessionOut:
+    return SessionOut.of(session, current=session.id == caller().session_id)
 
 
 def _cookie(token: str) -> dict[str, str]:

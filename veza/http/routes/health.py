@@ -17,7 +17,7 @@ from quart import Blueprint, Response, current_app, request
 from quart_schema import deprecate_blueprint, validate_response
 
 from veza.http.edge import trace
-from veza.http.envelope import Envelope
+from veza.http.envelope import Envelope, Out
 from veza.http.parts import Check, CheckResult, parts
 
 DEEP_SECONDS = 5.0  # how old a deep answer may be
@@ -35,33 +35,33 @@ legacy = Blueprint("health_legacy", __name__)
 deprecate_blueprint(legacy)
 
 
-class StatusOut(BaseModel):
+class StatusOut(Out):
     status: Literal["ok"] = "ok"
 
 
-class AliveOut(BaseModel):
+class AliveOut(Out):
     status: Literal["alive", "stuck"]
     loop_lag_ms: float
 
 
-class CheckOut(BaseModel):
+class CheckOut(Out):
     status: Literal["ok", "degraded", "failed", "not_configured"]
     details: dict[str, Any] | None = Field(None, exclude_if=lambda details: details is None)
 
 
-class ReadyOut(BaseModel):
+class ReadyOut(Out):
     status: Literal["ready", "degraded", "not_ready"]
     checks: dict[str, CheckOut]
 
 
-class ConfigOut(BaseModel):
+class ConfigOut(Out):
     jwt_secret_set: bool
     stripe_connect_enabled: bool
     platform_fee_rate: float
     transfer_retry_enabled: bool
 
 
-class DeepOut(BaseModel):
+class DeepOut(Out):
     status: Literal["healthy", "degraded", "unhealthy"]
     timestamp: datetime
     checks: dict[str, CheckOut]
@@ -133,7 +133,7 @@ async def deep() -> Envelope[DeepOut] | tuple[Unhealthy, int, dict[str, str]]:
         status=status,
         timestamp=parts().clock(),
         checks=_shown(results),
-        config=ConfigOut.model_validate(parts().config, from_attributes=True),
+        config=ConfigOut.of(parts().config),
     )
     if status == "unhealthy":
         return _unhealthy("unhealthy", "A dependency without which nothing works is down.", out)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
 from quart import Blueprint
 from quart_schema import validate_response
 
 from veza.http.auth import admin_only
 from veza.http.deadline import within
-from veza.http.envelope import Envelope
+from veza.http.envelope import Envelope, Out
 from veza.http.parts import parts
 
 VERIFY_SECONDS = 120.0  # the payout provider lists a hundred transfers a call
@@ -16,7 +15,7 @@ VERIFY_SECONDS = 120.0  # the payout provider lists a hundred transfers a call
 api = Blueprint("ledger", __name__)
 
 
-class FindingOut(BaseModel):
+class FindingOut(Out):
     """What breaks an invariant: which, for which row, and how."""
 
     invariant: str
@@ -24,7 +23,7 @@ class FindingOut(BaseModel):
     detail: str
 
 
-class VerifiedOut(BaseModel):
+class VerifiedOut(Out):
     """``provider_asked``: whether the sixth invariant, ours against the payout provider's list, was among them."""
 
     balanced: bool
@@ -44,6 +43,6 @@ async def verify() -> Envelope[VerifiedOut]:
         data=VerifiedOut(
             balanced=not findings,
             provider_asked=asked,
-            findings=[FindingOut(invariant=f.invariant, subject=f.subject, detail=f.detail) for f in findings],
+            findings=[FindingOut.of(finding) for finding in findings],
         )
     )

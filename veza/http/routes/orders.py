@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import Field, StringConstraints
 from quart import Blueprint, Response, request
 from quart_schema import document_response, validate_querystring, validate_request, validate_response
 
@@ -16,11 +17,11 @@ from veza.actors import payments
 from veza.actors.core import AskFailed
 from veza.domain.catalog import ProductFile, ProductType
 from veza.domain.errors import Conflict, Invalid, Unavailable
-from veza.domain.orders import MAX_LINES, MAX_QUANTITY, Bought, CartLine, IdempotencyKey, Order, OrderItem, OrderPayment
+from veza.domain.orders import MAX_LINES, MAX_QUANTITY, Bought, CartLine, IdempotencyKey, Order, OrderPayment
 from veza.domain.payments import OrderStatus, PaymentStatus
 from veza.http.auth import caller, login_required
 from veza.http.downloads import send_owned_file
-from veza.http.envelope import Body, Envelope
+from veza.http.envelope import Body, Envelope, Out
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.routes.products import SellerOut
@@ -51,7 +52,7 @@ class OrderBody(Body):
         return [CartLine(line.product_id, line.quantity) for line in self.items]
 
 
-class ItemOut(BaseModel):
+class ItemOut(Out):
     id: UUID
     product_id: UUID
     title: str
@@ -59,19 +60,8 @@ class ItemOut(BaseModel):
     unit_price_cents: int
     total_cents: int
 
-    @classmethod
-    def of(cls, item: OrderItem) -> ItemOut:
-        return cls(
-            id=item.id,
-            product_id=item.product_id,
-            title=item.title,
-            quantity=item.quantity,
-            unit_price_cents=item.unit_price_cents,
-            total_cents=item.total_cents,
-        )
 
-
-class PaymentOut(BaseModel):
+class PaymentOut(Out):
     """What the client pays with: the secret and the publishable key go to the provider's own form."""
 
     provider: Literal["hyperswitch"] = "hyperswitch"
@@ -80,17 +70,8 @@ class PaymentOut(BaseModel):
     status: PaymentStatus | None
     publishable_key: str
 
-    @classmethod
-    def of(cls, payment: OrderPayment) -> PaymentOut:
-        return cls(
-            payment_id=payment.payment_id,
-            client_secret=payment.client_secret,
-            status=payment.status,
-            publishable_key=parts().checkout.publishable_key,
-        )
 
-
-class OrderOut(BaseModel):
+class OrderOut(Out):
     """Amounts are minor units of ``currency``. A free order has no payment."""
 
     id: UUID
@@ -101,20 +82,8 @@ class OrderOut(BaseModel):
     created_at: datetime
     payment: PaymentOut | None
 
-    @classmethod
-    def of(cls, order: Order) -> OrderOut:
-        return cls(
-            id=order.id,
-            status=order.status,
-            currency=order.currency,
-            total_cents=order.total_cents,
-            items=[ItemOut.of(item) for item in order.items],
-            created_at=order.created_at,
-            payment=order.payment and PaymentOut.of(order.payment),
-        )
 
-
-class OrdersOut(BaseModel):
+class OrdersOut(Out):
     orders: list[OrderOut]
     total: int
 
@@ -123,7 +92,7 @@ class OrdersQuery(Paging):
     status: OrderStatus | None = None
 
 
-class DownloadOut(BaseModel):
+class DownloadOut(Out):
     """``url`` wants the same bearer token, and honours ranges."""
 
     id: UUID
@@ -133,23 +102,12 @@ class DownloadOut(BaseModel):
     size_bytes: int
     url: str
 
-    @classmethod
-    def of(cls, file: ProductFile, order_id: UUID) -> DownloadOut:
-        return cls(
-            id=file.id,
-            product_id=file.product_id,
-            filename=file.filename,
-            content_type=file.content_type,
-            size_bytes=file.size_bytes,
-            url=f"{parts().settings.base_url}/api/v1/marketplace/orders/{order_id}/downloads/{file.id}",
-        )
 
-
-class DownloadsOut(BaseModel):
+class DownloadsOut(Out):
     downloads: list[DownloadOut]
 
 
-class BoughtOut(BaseModel):
+class BoughtOut(Out):
     """``order_id`` is the first order that brought it, ``purchased_at`` when that was paid."""
 
     product_id: UUID
@@ -160,22 +118,27 @@ class BoughtOut(BaseModel):
     purchased_at: datetime
     downloads: list[DownloadOut]
 
-    @classmethod
-    def of(cls, bought: Bought) -> BoughtOut:
-        return cls(
-            product_id=bought.product_id,
-            title=bought.title,
-            product_type=bought.product_type,
-            seller=SellerOut(id=bought.seller.id, username=bought.seller.username),
-            order_id=bought.order_id,
-            purchased_at=bought.bought_at,
-            downloads=[DownloadOut.of(file, bought.order_id) for file in bought.files],
-        )
 
-
-class LibraryOut(BaseModel):
+class LibraryOut(Out):
     library: list[BoughtOut]
     total: int
+
+
+# -- what is shown -----------------------------------------------------------------------------------------------------
+
+
+def _order(order: Order) -> OrderOut:
+    key = parts().checkout.publishable_key
+    return OrderOut.of(order, payment=order.payment and PaymentOut.of(order.payment, publishable_key=key))
+
+
+def _downloads(files: Iterable[ProductFile], order_id: UUID) -> list[DownloadOut]:
+    base = f"{parts().settings.base_url}/api/v1/marketplace/orders/{order_id}/downloads"
+    return [DownloadOut.of(file, url=f"{base}/{file.id}") for file in files]
+
+
+def _bought(bought: Bought) -> BoughtOut:
+    return BoughtOut.of(bought, downloads=_downloads(bought.files, bought.order_id))
 
 
 # -- buying ------------------------------------------------------------------------------------------------------------
@@ -202,7 +165,7 @@ async def post_order(data: OrderBody) -> tuple[Envelope[OrderOut], int]:
         expected_total_cents=data.expected_total_cents,
     )
     order = await _with_payment(placed.order)
-    return Envelope[OrderOut](data=OrderOut.of(order)), 201
+    return Envelope[OrderOut](data=_order(order)), 201
 
 
 @api.get(ORDERS)
@@ -214,7 +177,7 @@ async def get_orders(query_args: OrdersQuery) -> Envelope[OrdersOut]:
     orders, total = await parts().orders.list_of(
         caller().id, status=query_args.status, limit=query_args.limit, offset=query_args.offset
     )
-    return Envelope[OrdersOut](data=OrdersOut(orders=[OrderOut.of(order) for order in orders], total=total))
+    return Envelope[OrdersOut](data=OrdersOut(orders=[_order(order) for order in orders], total=total))
 
 
 @api.get(ORDER)
@@ -222,7 +185,7 @@ async def get_orders(query_args: OrdersQuery) -> Envelope[OrdersOut]:
 @validate_response(Envelope[OrderOut])
 async def get_order(order_id: UUID) -> Envelope[OrderOut]:
     """One of the caller's orders."""
-    return Envelope[OrderOut](data=OrderOut.of(await parts().orders.get(order_id, caller().id)))
+    return Envelope[OrderOut](data=_order(await parts().orders.get(order_id, caller().id)))
 
 
 @api.post(f"{ORDER}/cancel")
@@ -238,7 +201,7 @@ async def cancel_order(order_id: UUID) -> Envelope[OrderOut]:
         raise Unavailable("The payment could not be cancelled now; try again.", code="payment_unavailable")
     if order.status is not OrderStatus.CANCELLED:
         raise Conflict(f"This order is {order.status}; it can't be cancelled any more.", code="not_cancellable")
-    return Envelope[OrderOut](data=OrderOut.of(order))
+    return Envelope[OrderOut](data=_order(order))
 
 
 async def _with_payment(order: Order) -> Order:
@@ -288,7 +251,7 @@ def _idempotency_key(data: OrderBody) -> IdempotencyKey | None:
 async def get_downloads(order_id: UUID) -> Envelope[DownloadsOut]:
     """The files of one of the caller's orders. 409 while it is not paid."""
     files = await parts().library.deliverables(order_id, caller().id)
-    return Envelope[DownloadsOut](data=DownloadsOut(downloads=[DownloadOut.of(file, order_id) for file in files]))
+    return Envelope[DownloadsOut](data=DownloadsOut(downloads=_downloads(files, order_id)))
 
 
 @api.get(f"{DOWNLOADS}/<uuid:file_id>")
@@ -317,4 +280,4 @@ async def download(order_id: UUID, file_id: UUID) -> Response:
 async def get_library(query_args: Paging) -> Envelope[LibraryOut]:
     """Everything the caller bought and may download, each product once, the latest first."""
     bought, total = await parts().library.page(caller().id, limit=query_args.limit, offset=query_args.offset)
-    return Envelope[LibraryOut](data=LibraryOut(library=[BoughtOut.of(each) for each in bought], total=total))
+    return Envelope[LibraryOut](data=LibraryOut(library=list(map(_bought, bought)), total=total))

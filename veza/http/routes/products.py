@@ -39,7 +39,7 @@ from veza.http.auth import caller, caller_if_any, login_optional, login_required
 from veza.http.body import UploadLimits
 from veza.http.deadline import renew
 from veza.http.downloads import MEDIA_TYPE, UNKNOWN_TYPE
-from veza.http.envelope import Body, Envelope
+from veza.http.envelope import Body, Envelope, Out
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.uploads import receive_file
@@ -58,17 +58,17 @@ Description = Annotated[str, StringConstraints(max_length=DESCRIPTION_LENGTH)]
 Price = Annotated[int, Field(ge=0, le=MAX_PRICE_CENTS)]
 
 
-class SellerOut(BaseModel):
+class SellerOut(Out):
     id: UUID
     username: str
 
 
-class RatingOut(BaseModel):
+class RatingOut(Out):
     average: float | None
     count: int
 
 
-class ProductOut(BaseModel):
+class ProductOut(Out):
     """``price_cents`` is in minor units of ``currency``; ``rating.average`` is null until somebody has rated."""
 
     id: UUID
@@ -85,33 +85,15 @@ class ProductOut(BaseModel):
     created_at: datetime
     updated_at: datetime
 
-    @classmethod
-    def of(cls, product: Product) -> ProductOut:
-        return cls(
-            id=product.id,
-            seller_id=product.seller.id,
-            seller=SellerOut(id=product.seller.id, username=product.seller.username),
-            title=product.title,
-            description=product.description,
-            product_type=product.product_type,
-            price_cents=product.price_cents,
-            currency=product.currency,
-            tags=product.tags,
-            status=product.status,
-            rating=RatingOut(average=product.rating.average, count=product.rating.count),
-            created_at=product.created_at,
-            updated_at=product.updated_at,
-        )
 
-
-class ProductsOut(BaseModel):
+class ProductsOut(Out):
     """``total`` is counted up to 10,000; a longer list says 10,000, or what is seen by then if that is more."""
 
     products: list[ProductOut]
     total: int
 
 
-class FileOut(BaseModel):
+class FileOut(Out):
     id: UUID
     product_id: UUID
     filename: str
@@ -119,23 +101,12 @@ class FileOut(BaseModel):
     size_bytes: int
     created_at: datetime
 
-    @classmethod
-    def of(cls, file: ProductFile) -> FileOut:
-        return cls(
-            id=file.id,
-            product_id=file.product_id,
-            filename=file.filename,
-            content_type=file.content_type,
-            size_bytes=file.size_bytes,
-            created_at=file.created_at,
-        )
 
-
-class FilesOut(BaseModel):
+class FilesOut(Out):
     files: list[FileOut]
 
 
-class DeletedOut(BaseModel):
+class DeletedOut(Out):
     deleted: Literal[True] = True
 
 

@@ -6,16 +6,15 @@ from datetime import datetime
 from urllib.parse import urlencode
 from uuid import UUID
 
-from pydantic import BaseModel
 from quart import Blueprint, Response
 from quart_schema import document_response, validate_querystring, validate_response
 
 from veza.actors import onboarding
 from veza.domain.connect import Balance, ConnectAccount
-from veza.domain.payouts import HoldReason, Transfer, TransferStatus
+from veza.domain.payouts import HoldReason, TransferStatus
 from veza.http.auth import caller, login_required
 from veza.http.deadline import within
-from veza.http.envelope import Elsewhere, Envelope, Query
+from veza.http.envelope import Elsewhere, Envelope, Out, Query
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.store.payouts import Wanted
@@ -25,7 +24,7 @@ PROVIDER_SECONDS = 25.0  # two calls of the payout provider at their usual pace,
 api = Blueprint("sell", __name__)
 
 
-class BalanceOut(BaseModel):
+class BalanceOut(Out):
     """What the payout provider holds for the seller, in minor units of ``currency``. Nothing without an account."""
 
     connected: bool
@@ -34,7 +33,7 @@ class BalanceOut(BaseModel):
     currency: str
 
 
-class SellerTransferOut(BaseModel):
+class SellerTransferOut(Out):
     """``failed`` with ``next_retry_at`` will be tried again; without, it waits for an admin.
 
     Amounts are minor units of ``currency``.
@@ -53,12 +52,8 @@ class SellerTransferOut(BaseModel):
     created_at: datetime
     completed_at: datetime | None
 
-    @classmethod
-    def of(cls, transfer: Transfer) -> SellerTransferOut:
-        return cls.model_validate(transfer, from_attributes=True)
 
-
-class SellerTransfersOut(BaseModel):
+class SellerTransfersOut(Out):
     transfers: list[SellerTransferOut]
     total: int
 
@@ -67,26 +62,16 @@ class SellerTransfersQuery(Paging):
     status: TransferStatus | None = None
 
 
-class OnboardOut(BaseModel):
+class OnboardOut(Out):
     onboarding_url: str
 
 
-class ConnectOut(BaseModel):
+class ConnectOut(Out):
     """``transfers_active``: payouts can arrive. ``details_submitted``: the seller answered what the provider asks."""
 
     connected: bool
     transfers_active: bool
     details_submitted: bool
-
-    @classmethod
-    def of(cls, account: ConnectAccount | None) -> ConnectOut:
-        if account is None or account.account_id is None:
-            return cls(connected=False, transfers_active=False, details_submitted=False)
-        return cls(
-            connected=True,
-            transfers_active=account.transfers_active,
-            details_submitted=account.details_submitted,
-        )
 
 
 class StateQuery(Query):
@@ -144,7 +129,7 @@ async def onboard() -> Envelope[OnboardOut]:
 @validate_response(Envelope[ConnectOut])
 async def get_status() -> Envelope[ConnectOut]:
     """Whether the caller can be paid."""
-    return Envelope[ConnectOut](data=ConnectOut.of(await parts().connect.find(caller().id)))
+    return Envelope[ConnectOut](data=_connect(await parts().connect.find(caller().id)))
 
 
 @api.get("/sell/connect/return")
@@ -158,7 +143,7 @@ async def come_back(query_args: StateQuery) -> Envelope[ConnectOut]:
     user_id = parts().selling.states.read(query_args.state)
     await parts().connect.check_soon(user_id)
     onboarding.ring(parts().refs.onboarding)
-    return Envelope[ConnectOut](data=ConnectOut.of(await parts().connect.find(user_id)))
+    return Envelope[ConnectOut](data=_connect(await parts().connect.find(user_id)))
 
 
 @api.get("/sell/connect/refresh")
@@ -169,6 +154,12 @@ async def go_again(query_args: StateQuery) -> Response:
     """Where the provider sends a browser whose link was used up or over: on to a fresh one. 400 as for `return`."""
     link = await _link(parts().selling.states.read(query_args.state))
     return Response("", 303, headers={"Location": link, "Cache-Control": "no-store"})
+
+
+def _connect(account: ConnectAccount | None) -> ConnectOut:
+    if account is None or account.account_id is None:
+        return ConnectOut(connected=False, transfers_active=False, details_submitted=False)
+    return ConnectOut.of(account, connected=True)
 
 
 async def _link(user_id: UUID) -> str:

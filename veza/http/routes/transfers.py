@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 from quart import Blueprint
 from quart_schema import validate_querystring, validate_response
 
@@ -15,7 +15,7 @@ from veza.domain.errors import Invalid
 from veza.domain.payouts import TransferStatus
 from veza.http.auth import admin_only, by
 from veza.http.deadline import within
-from veza.http.envelope import Envelope
+from veza.http.envelope import Envelope, Out
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.routes.sell import SellerTransferOut
@@ -44,7 +44,7 @@ class TransferOut(SellerTransferOut):
     failure_message: str | None
 
 
-class TransfersOut(BaseModel):
+class TransfersOut(Out):
     transfers: list[TransferOut]
     total: int
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 from quart import Blueprint
 from quart_schema import validate_request, validate_response
 
-from veza.domain.accounts import Role, User
+from veza.domain.accounts import Role
 from veza.domain.errors import Conflict, Unauthenticated
 from veza.gateways.passwords import Verdict
 from veza.http.auth import caller, login_required
-from veza.http.envelope import Body, Envelope
+from veza.http.envelope import Body, Envelope, Out
 from veza.http.fields import Email, NewPassword, Username
 from veza.http.parts import parts
 
 api = Blueprint("users", __name__)
 
 
-class MeOut(BaseModel):
+class MeOut(Out):
     id: UUID
     username: str
     email: str
@@ -28,19 +28,8 @@ class MeOut(BaseModel):
     created_at: datetime
     updated_at: datetime
 
-    @classmethod
-    def of(cls, user: User) -> MeOut:
-        return cls(
-            id=user.id,
-            username=user.username,
-            email=user.email,
-            role=user.role,
-            created_at=user.created_at,
-            updated_at=user.updated_at,
-        )
 
-
-class UserOut(BaseModel):
+class UserOut(Out):
     id: UUID
     username: str
     created_at: datetime
@@ -62,7 +51,7 @@ class PasswordBody(Body):
     new_password: NewPassword
 
 
-class ChangedOut(BaseModel):
+class ChangedOut(Out):
     changed: bool = True
 
 
@@ -110,4 +99,4 @@ async def put_password(data: PasswordBody) -> Envelope[ChangedOut]:
 async def get_user(user_id: UUID) -> Envelope[UserOut]:
     """What everyone may know of a user."""
     user = await parts().accounts.get(user_id)
-    return Envelope[UserOut](data=UserOut(id=user.id, username=user.username, created_at=user.created_at))
+    return Envelope[UserOut](data=UserOut.of(user))
