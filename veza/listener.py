@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import h11
 import structlog
@@ -56,7 +56,7 @@ LINGER_SECONDS = 1.0
 """For a client to read why it was refused: closing at once on what it has sent would reset the connection."""
 
 REFUSALS = {
-    HTTPStatus.BAD_REQUEST: "This is not a request in HTTP/1.1.",
+    HTTPStatus.BAD_REQUEST: "This is not HTTP/1.1.",
     HTTPStatus.REQUEST_TIMEOUT: "The request's head took too long to arrive.",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: f"The request's head may have at most {HEAD_BYTES} bytes.",
     HTTPStatus.NOT_IMPLEMENTED: "This transfer coding is not understood.",
@@ -123,7 +123,8 @@ class Http1(H11Protocol):
     """HTTP/1.1 alone, with an answer's head held until its first bytes of body (as ASGI allows)."""
 
     config: ListenerConfig
-    late = False  # the head was waited for in vain
+    ended = False  # nothing more comes from the client
+    late = False  # and that because its head was waited for in vain
     _held = b""
 
     async def _check_protocol(self, event: h11.Request) -> None:
@@ -141,10 +142,12 @@ class Http1(H11Protocol):
             await self.send(RawData(data=data))
 
     async def _send_error_response(self, status_code: int) -> None:
-        """What was sent is no request. (Or its sender left in the middle of one, and hears nothing any more.)"""
-        if self.stream is None:
+        """What came is no request, or no body of one. Whoever left in the middle of theirs hears nothing any more."""
+        if self.stream is None or not self.ended:
             status = HTTPStatus.REQUEST_TIMEOUT if self.late else HTTPStatus(status_code)
+            cast(h11.Connection, self.connection).send_failed()  # nothing else is said on this connection
             await self.send(RawData(refusal(status, self.config.new_id)))
+            await self._close_stream()
             await self.send(Refused())
 
 
@@ -207,6 +210,7 @@ class Client(TCPServer):
             return
         if not isinstance(event, RawData):
             await super().protocol_send(event)
+            self._reading.cancel()  # the reader may be waiting for its turn, which no one gives it any more
             return
         async with self.send_lock:
             try:
@@ -243,7 +247,7 @@ class Client(TCPServer):
         with self._reading:
             while data := await self._read_some():
                 await self.protocol.handle(RawData(data))
-            self.protocol.late = self._waiting.cancelled_caught
+            self.protocol.ended, self.protocol.late = True, self._waiting.cancelled_caught
             await self.protocol.handle(RawData(b""))
         await self.protocol.handle(Closed())
 
@@ -257,10 +261,6 @@ class Client(TCPServer):
                 with suppress(BlockingIOError):
                     return os.read(self._handle(), MAX_RECV)
         return b""
-
-    async def _close(self) -> None:
-        await super()._close()
-        self._reading.cancel()  # the reader may be waiting for its turn, which no one gives it any more
 
 
 Connect = Callable[[trio.SocketStream], Awaitable[None]]
@@ -336,7 +336,7 @@ def refusal(status: HTTPStatus, new_id: NewId) -> bytes:
     request_id = str(new_id())
     full = status is HTTPStatus.SERVICE_UNAVAILABLE
     code = "overloaded" if full else status.phrase.lower().replace(" ", "_")
-    body = error_json(error=REFUSALS[status], code=code, request_id=request_id)
+    body = error_json(error=REFUSALS.get(status, REFUSALS[HTTPStatus.BAD_REQUEST]), code=code, request_id=request_id)
     head = (
         f"HTTP/1.1 {status.value} \r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
         f"x-request-id: {request_id}\r\nconnection: close\r\n" + ("retry-after: 1\r\n" if full else "") + "\r\n"

@@ -39,8 +39,8 @@ def assert_refused(answer: bytes, status: int, code: str, served: Serving) -> No
     assert int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]) == len(body)
     assert told["code"] == code
     assert told["success"] is False
-    logged = {line["request_id"]: line["code"] for line in served.lines if line["event"] == "refused"}
-    assert logged[told["request_id"]] == code
+    [logged] = [line for line in served.lines if line["event"] == "refused"]
+    assert (logged["request_id"], logged["code"]) == (told["request_id"], code)
     assert told["request_id"] not in {line["request_id"] for line in served.requests}
 
 
@@ -123,6 +123,17 @@ async def test_a_body_of_doubtful_length_is_refused(serve: Serve, both: bytes) -
         answer = await served.exchange(b"POST /api/v1/stage/optional HTTP/1.1\r\nHost: veza\r\n" + both)
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 501 "))
     assert not served.requests
+
+
+@pytest.mark.parametrize("body", [b"zz\r\n", b"2\r\n{}XXXX", b"-1\r\n\r\n"])
+async def test_a_body_that_breaks_its_framing_is_refused_and_its_handler_hears_of_it(serve: Serve, body: bytes) -> None:
+    served = await serve()
+    head = b"POST /api/v1/stage/optional HTTP/1.1\r\nHost: veza\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with trio.fail_after(3):  # less than a body has to arrive
+        answer = await served.exchange(head + body)
+        [line] = await served.logged(1)
+    assert_refused(answer, 400, "bad_request", served)
+    assert line["outcome"] == "cut"
 
 
 async def test_more_connections_than_we_take_are_told_so(serve: Serve) -> None:

@@ -9,19 +9,16 @@ import trio
 from pydantic import BaseModel
 from quart import Response
 from quart.ctx import RequestContext
-from quart_schema import HttpSecurityScheme, Info, OpenAPIProvider, QuartSchema
 from quart_trio import QuartTrio
-from werkzeug.exceptions import BadRequest
 
+from veza.domain.errors import Invalid
 from veza.http import errors
 from veza.http.body import Connection, VezaRequest
 from veza.http.deadline import seconds_for
+from veza.http.document import API, document
 from veza.http.edge import ASGIApp, Edge, trace
-from veza.http.envelope import Elsewhere
 from veza.http.parts import EXTENSION, Parts
 from veza.http.routes import actors, auth, health, hyperswitch, ledger, orders, products, sell, stripe, transfers, users
-
-API = "/api/v1"
 
 BLUEPRINTS = (
     health.api,
@@ -90,7 +87,7 @@ class VezaApp(QuartTrio):
             raise RuntimeError("a request is dispatched with its context")
         request = request_context.request
         if "\0" in request.path or b"%00" in request.query_string:
-            raise BadRequest("Text may not contain the NUL character.")  # PostgreSQL cannot store it
+            raise Invalid("Text may not contain the NUL character.")  # PostgreSQL cannot store it
         return await super().preprocess_request(request_context)
 
     async def make_response(self, result: Any) -> Any:
@@ -111,41 +108,13 @@ def create_app() -> VezaApp:
     app.config["BODY_TIMEOUT"] = None  # bodies have limits of their own
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # a redirect would be an answer without an envelope
-    _document(app)
+    document(app)
     app.register_error_handler(Exception, errors.answer)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint, url_prefix=API)
     for blueprint in LEGACY:
         app.register_blueprint(blueprint)
     return app
-
-
-class Document(OpenAPIProvider):
-    """Knows what no model can say: an answer of ``bytes`` is a file, and one may lead elsewhere."""
-
-    def build_response_object(self, model: type[Any], headers_model: type[Any] | None) -> Any:
-        if model is bytes:
-            content = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-            return {"description": "The file's bytes.", "content": content}, {}
-        if model is Elsewhere:
-            return {"description": "Go on at `Location`."}, {}
-        return super().build_response_object(model, headers_model)
-
-
-def _document(app: VezaApp) -> None:
-    """The OpenAPI document. The ready-made pages that show it are left out: they load scripts from elsewhere."""
-    schema = QuartSchema(
-        openapi_path="/openapi.json",
-        openapi_provider_class=Document,
-        redoc_ui_path=None,
-        scalar_ui_path=None,
-        swagger_ui_path=None,
-        info=Info(title="Veza", version="1"),
-        security_schemes={"bearer": HttpSecurityScheme(scheme="bearer", bearer_format="JWT")},
-    )
-    schema.init_app(app)
-    # The extension wraps make_response on the instance, turning models into dictionaries first; ours writes them.
-    del app.make_response
 
 
 def routes(app: VezaApp) -> list[tuple[str, str]]:

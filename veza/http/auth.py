@@ -90,7 +90,8 @@ def login_optional(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]
         await identify()
         return await view(*args, **kwargs)
 
-    return anyone
+    documented: Callable[P, Awaitable[R]] = security_scheme([{}, {"bearer": []}])(anyone)
+    return documented
 
 
 async def identify() -> Caller | None:

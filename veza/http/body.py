@@ -16,7 +16,9 @@ from quart.wrappers import Response
 from quart.wrappers.response import DataBody
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers.request import TrioBody, TrioRequest
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import BadRequest, RequestTimeout, UnsupportedMediaType
+from werkzeug.utils import cached_property
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from veza.domain.errors import Invalid, TooLarge
@@ -104,6 +106,13 @@ class VezaRequest(TrioRequest):
 
     body_class = PulledBody
     body: PulledBody
+
+    @cached_property
+    def args(self) -> MultiDict[str, str]:
+        """The query, without what the validating extension would take for lists: `x[]` is not `x`, and unknown here."""
+        return self.parameter_storage_class(
+            (name, value) for name, value in super().args.items(multi=True) if not name.endswith("[]")
+        )
 
     async def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
         """The body as JSON; nothing at all reads as an empty object, so a bodyless POST needs no Content-Type.

@@ -13,9 +13,13 @@ from pydantic_core import CoreSchema, core_schema, to_json
 
 T = TypeVar("T")
 
+DOCUMENTED = ConfigDict(json_schema_serialization_defaults_required=True)  # what has a default is sent all the same
+
 
 class Envelope(BaseModel, Generic[T]):
     """What a success looks like. Build it as ``Envelope[ProductOut](data=...)``: it is then not validated twice."""
+
+    model_config = DOCUMENTED
 
     success: Literal[True] = True
     data: T
@@ -24,7 +28,7 @@ class Envelope(BaseModel, Generic[T]):
 class Out(BaseModel):
     """A part of an answer. ``of`` shows a domain value by its attributes of the same names, nested ones alike."""
 
-    model_config = ConfigDict(from_attributes=True)
+    model_config = ConfigDict(from_attributes=True) | DOCUMENTED
 
     @classmethod
     def of(cls, value: object, **more: object) -> Self:

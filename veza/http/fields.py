@@ -1,11 +1,14 @@
-"""What people type about themselves, as bodies' fields: checked by the domain, every fault told with its field."""
+"""Fields that several routes share, each fault told with its field. What people type is checked by the domain."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from veza.domain.accounts import check_email, check_password, check_username
 from veza.domain.errors import Invalid
@@ -43,3 +46,27 @@ NewPassword = Annotated[
     Field(description="8 to 128 characters, with a letter and a digit or symbol."),
 ]
 """A password to be set. One that is only to be compared is a plain SecretStr: the rules may have been others then."""
+
+WHOLE_NUMBER = re.compile(r"-?[0-9]{1,20}")
+MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(T[0-9:]{8}([.][0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2}))?", re.IGNORECASE)
+
+
+def _digits(value: object) -> object:
+    if isinstance(value, str) and not WHOLE_NUMBER.fullmatch(value):
+        raise ValueError("This is not a whole number.")
+    return value
+
+
+def _moment(value: object) -> datetime:
+    if isinstance(value, str) and MOMENT.fullmatch(value):
+        with suppress(ValueError, OverflowError):  # the thirtieth of February; a year that is no year in UTC
+            read = datetime.fromisoformat(value.upper())
+            return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+    raise ValueError("This is neither an RFC 3339 time (2026-02-23T12:00:00Z) nor a date (2026-02-23).")
+
+
+WholeNumber = Annotated[int, BeforeValidator(_digits)]
+"""A query's number, written in digits alone."""
+
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+"""A query's point in time, as RFC 3339 has it (section 5.6); a bare date is its first moment in UTC."""

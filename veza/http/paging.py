@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from veza.http.envelope import Query
+from veza.http.fields import WholeNumber
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
@@ -14,5 +15,5 @@ MAX_OFFSET = 2**31 - 1  # far past any list, and a number PostgreSQL takes
 class Paging(Query):
     """A list's page. Lists with filters of their own subclass it."""
 
-    limit: int = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
-    offset: int = Field(0, ge=0, le=MAX_OFFSET)
+    limit: WholeNumber = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
+    offset: WholeNumber = Field(0, ge=0, le=MAX_OFFSET)

@@ -9,6 +9,7 @@ from quart_schema import validate_response
 from veza.actors import payments
 from veza.domain.errors import Invalid, Unauthenticated
 from veza.gateways.hyperswitch import SIGNATURE_HEADERS, is_signed, read_event
+from veza.http.document import takes_headers
 from veza.http.envelope import Envelope, ReceivedOut
 from veza.http.parts import parts
 
@@ -18,6 +19,7 @@ api = Blueprint("hyperswitch", __name__)
 
 
 @api.post("/webhooks/hyperswitch")
+@takes_headers(x_webhook_signature_512="Over the exact bytes, with our secret.")
 @validate_response(Envelope[ReceivedOut])
 async def receive() -> Envelope[ReceivedOut]:
     """An event, signed over its exact bytes; 401 if it is not. Repeated ones, and ones about nothing here, are 200."""

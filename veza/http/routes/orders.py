@@ -20,6 +20,7 @@ from veza.domain.errors import Conflict, Invalid, Unavailable
 from veza.domain.orders import MAX_LINES, MAX_QUANTITY, Bought, CartLine, IdempotencyKey, Order, OrderPayment
 from veza.domain.payments import OrderStatus, PaymentStatus
 from veza.http.auth import caller, login_required
+from veza.http.document import takes_headers
 from veza.http.downloads import send_owned_file
 from veza.http.envelope import Body, Envelope, Out
 from veza.http.paging import Paging
@@ -146,6 +147,7 @@ def _bought(bought: Bought) -> BoughtOut:
 
 @api.post(ORDERS)
 @login_required
+@takes_headers(idempotency_key="Names the request for 24 hours.")
 @validate_request(OrderBody)
 @validate_response(Envelope[OrderOut], 201)
 async def post_order(data: OrderBody) -> tuple[Envelope[OrderOut], int]:
@@ -256,7 +258,9 @@ async def get_downloads(order_id: UUID) -> Envelope[DownloadsOut]:
 
 @api.get(f"{DOWNLOADS}/<uuid:file_id>")
 @login_required
+@takes_headers(range="One range of bytes.", if_range="The ETag that the range is of.")
 @document_response(bytes)
+@document_response(bytes, 206)
 async def download(order_id: UUID, file_id: UUID) -> Response:
     """A file's bytes, whole or the range asked for. 409 while its order is not paid."""
     file = await parts().library.deliverable(order_id, file_id, caller().id)

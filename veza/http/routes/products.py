@@ -40,6 +40,7 @@ from veza.http.body import UploadLimits
 from veza.http.deadline import renew
 from veza.http.downloads import MEDIA_TYPE, UNKNOWN_TYPE
 from veza.http.envelope import Body, Envelope, Out
+from veza.http.fields import WholeNumber
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.uploads import receive_file
@@ -130,8 +131,8 @@ class ListQuery(Paging):
     seller_id: UUID | None = None
     tag: str | None = Field(None, max_length=TAG_LENGTH)
     product_type: ProductType | None = None
-    min_price: int | None = Field(None, ge=0, le=MAX_BIGINT)
-    max_price: int | None = Field(None, ge=0, le=MAX_BIGINT)
+    min_price: WholeNumber | None = Field(None, ge=0, le=MAX_BIGINT)
+    max_price: WholeNumber | None = Field(None, ge=0, le=MAX_BIGINT)
     status: Shelf = Shelf.PUBLISHED
     sort: Sort = Sort.NEWEST
 

@@ -9,6 +9,7 @@ from quart_schema import validate_response
 from veza.actors import onboarding, payouts
 from veza.domain.errors import Unauthenticated
 from veza.gateways.stripe import verify_event
+from veza.http.document import takes_headers
 from veza.http.envelope import Envelope, ReceivedOut
 from veza.http.parts import parts
 
@@ -18,6 +19,7 @@ api = Blueprint("stripe", __name__)
 
 
 @api.post("/webhooks/stripe")
+@takes_headers(stripe_signature="Over the exact bytes, by one of our endpoints' secrets.")
 @validate_response(Envelope[ReceivedOut])
 async def receive() -> Envelope[ReceivedOut]:
     """An event, signed within the last five minutes; 401 if it is not. Repeated and unknown ones are 200."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import Field
 from quart import Blueprint
 from quart_schema import validate_querystring, validate_response
 
@@ -16,6 +14,7 @@ from veza.domain.payouts import TransferStatus
 from veza.http.auth import admin_only, by
 from veza.http.deadline import within
 from veza.http.envelope import Envelope, Out
+from veza.http.fields import Moment
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.routes.sell import SellerTransferOut
@@ -24,16 +23,6 @@ from veza.store.payouts import Wanted
 RETRY_SECONDS = 45.0  # a call of the payout provider at its timeout, and recording what came of it
 
 api = Blueprint("transfers", __name__)
-
-
-def _day(value: object) -> object:
-    """A bare date is its first moment in UTC."""
-    if isinstance(value, str) and len(value) == len("2026-02-23"):
-        return datetime.fromisoformat(value).replace(tzinfo=UTC)
-    return value
-
-
-Moment = Annotated[AwareDatetime, BeforeValidator(_day)]
 
 
 class TransferOut(SellerTransferOut):

@@ -1,0 +1,53 @@
+"""The OpenAPI document: valid, and true of every route."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from tests.http.conftest import Serve
+from veza.http.app import create_app, routes
+
+
+@pytest.fixture
+async def document(serve: Serve) -> dict[str, Any]:
+    served = await serve()
+    with trio.fail_after(10):
+        async with served.client() as client:
+            answer = await client.get(f"{served.base_url}/openapi.json")
+    found: dict[str, Any] = answer.raise_for_status().json()
+    return found
+
+
+def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [operation for path in document["paths"].values() for operation in path.values()]
+
+
+async def test_it_is_valid_by_the_specifications_own_schema(document: dict[str, Any]) -> None:
+    OpenAPIV31SpecValidator(document).validate()  # operation ids that are not unique included
+
+
+async def test_it_has_every_route(document: dict[str, Any]) -> None:
+    served = {(method.lower(), path) for method, path in routes(create_app()) if path != "/openapi.json"}
+    told = {(method, path) for path, methods in document["paths"].items() for method in methods}
+    assert {(method, path.replace("{", ":").replace("}", "")) for method, path in told} >= served
+
+
+async def test_every_route_says_what_its_errors_look_like(document: dict[str, Any]) -> None:
+    for operation in operations(document):
+        assert operation["responses"]["default"]["content"]["application/json"]["schema"] == {
+            "$ref": "#/components/schemas/ErrorEnvelope"
+        }
+
+
+async def test_it_tells_the_headers_that_a_route_heeds_and_what_it_cannot_do_without(document: dict[str, Any]) -> None:
+    order = document["paths"]["/api/v1/marketplace/orders"]["post"]
+    [key] = [each for each in order["parameters"] if each["in"] == "header"]
+    assert key["name"].lower() == "idempotency-key"
+    back = document["paths"]["/api/v1/sell/connect/return"]["get"]
+    assert [(each["name"], each["required"]) for each in back["parameters"]] == [("state", True)]
+    answer = document["components"]["schemas"]["ProductOut"]
+    assert set(answer["required"]) == set(answer["properties"])

@@ -1,0 +1,85 @@
+"""The OpenAPI document: what quart-schema reads off the routes, and what it can't know."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, Field, StringConstraints, create_model
+from quart import Quart
+from quart_schema import HttpSecurityScheme, Info, OpenAPIProvider, QuartSchema, document_headers
+from werkzeug.routing import Rule
+
+from veza.http.envelope import Elsewhere, ErrorEnvelope
+
+API = "/api/v1"
+ERROR_SCHEMA = ErrorEnvelope.model_json_schema(ref_template="#/components/schemas/{model}")
+ERROR = {
+    "description": "An error, with a sentence for people and a code for programs.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}},
+}
+FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+class Document(OpenAPIProvider):
+    """An answer of ``bytes`` is a file, ``Elsewhere`` leads to another page, and any route may answer with an error."""
+
+    def schema(self) -> dict[str, Any]:
+        document: dict[str, Any] = super().schema()
+        parts = dict(ERROR_SCHEMA)
+        document["components"]["schemas"].update(parts.pop("$defs"), ErrorEnvelope=parts)
+        return document
+
+    def build_paths(self, rule: Rule) -> tuple[dict[str, Any], dict[str, Any]]:
+        paths, components = super().build_paths(rule)
+        for operations in paths.values():
+            for operation in operations.values():
+                answers = {str(status): answer for status, answer in operation["responses"].items()}
+                operation["responses"] = answers | {"default": ERROR}
+        return paths, components
+
+    def build_response_object(self, model: type[Any], headers_model: type[Any] | None) -> Any:
+        if model is bytes:
+            return {"description": "The file's bytes.", "content": FILE}, {}
+        if model is Elsewhere:
+            return {"description": "Go on at `Location`."}, {}
+        return super().build_response_object(model, headers_model)
+
+    def build_querystring_parameters(self, model: type[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        parameters, components = super().build_querystring_parameters(model)
+        needed = {field.alias or name for name, field in model.model_fields.items() if field.is_required()}
+        return [each | {"required": True} if each["name"] in needed else each for each in parameters], components
+
+    def operation_id(self, method: str, path: str, _: Callable[..., Any]) -> str:
+        """Of the path, so that no two are alike and none changes when a function is renamed."""
+        inside = path.removeprefix(API)
+        words = re.sub(r"[^A-Za-z0-9]+", "_", inside).strip("_") or "root"
+        return f"{method.lower()}_{words}" if inside != path else f"{method.lower()}_{words}_legacy"
+
+
+def takes_headers(**headers: str) -> Callable[[View], View]:
+    """Document optional request headers of a route: their names in snake_case, and what each is for."""
+    fields: dict[str, Any] = {
+        name: (Annotated[str, StringConstraints()], Field("", description=says)) for name, says in headers.items()
+    }
+    model: type[BaseModel] = create_model("Headers", **fields)
+    document: Callable[[View], View] = document_headers(model)
+    return document
+
+
+def document(app: Quart) -> None:
+    """Serve it. The ready-made pages that show it are left out: they load scripts from elsewhere."""
+    QuartSchema(
+        openapi_path="/openapi.json",
+        openapi_provider_class=Document,
+        redoc_ui_path=None,
+        scalar_ui_path=None,
+        swagger_ui_path=None,
+        info=Info(title="Veza", version="1"),
+        security_schemes={"bearer": HttpSecurityScheme(scheme="bearer", bearer_format="JWT")},
+    ).init_app(app)
+    # The extension wraps make_response on the instance, turning models into dictionaries first; ours writes them.
+    del app.make_response
