@@ -126,7 +126,9 @@ def test_an_account_that_is_not_there_is_told_in_one_line(
 
 def test_a_ledger_that_balances_is_told_with_zero(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ledger", "verify"]) == 0
-    assert capsys.readouterr().out == "the ledger balances\n"
+    told = capsys.readouterr()
+    assert told.out == "the ledger balances\n"
+    assert told.err == "the payout provider was not asked: STRIPE_SECRET_KEY is not set\n"
 
 
 async def _sell(dsn: str) -> None:

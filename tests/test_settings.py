@@ -12,7 +12,8 @@ PRODUCTION = {
     "ENVIRONMENT": "production",
     "DATABASE_URL": "postgresql://db/veza",
     "APP_DOMAIN": "https://veza.example",
-    "JWT_SECRET": "j" * 32,
+    "JWT_SECRET": "jwt-of-the-tests-" + "j" * 20,
+    "HYPERSWITCH_BASE_URL": "https://api.hyperswitch.io",
     "HYPERSWITCH_API_KEY": "snd_1",
     "HYPERSWITCH_PUBLISHABLE_KEY": "pk_1",
     "HYPERSWITCH_WEBHOOK_SECRET": "hook-1",
@@ -110,8 +111,41 @@ def test_proxies_are_named_by_network(monkeypatch: pytest.MonkeyPatch, said: str
     assert (None if trusted is None else [str(network) for network in trusted]) == meant
 
 
-@pytest.mark.parametrize("said", ["everyone", "10.0.0.0/33", "10.0.0.1/8"])
+@pytest.mark.parametrize("said", ["everyone", "10.0.0.0/33", "10.0.0.1/8", "none, 10.0.0.0/8"])
 def test_what_is_no_network_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
     monkeypatch.setenv("TRUSTED_PROXIES", said)
-    with pytest.raises(SettingsError, match="TRUSTED_PROXIES"):
+    with pytest.raises(SettingsError) as refused:
+        load()
+    assert str(refused.value) == "TRUSTED_PROXIES: networks such as 10.0.0.0/8, comma-separated, or none"
+
+
+@pytest.mark.parametrize(
+    ("name", "weak"),
+    [
+        ("JWT_SECRET", "a" * 64),
+        ("APP_DOMAIN", "veza.example"),
+        ("APP_DOMAIN", "ftp://veza.example"),
+        ("STRIPE_SECRET_KEY", "pk_live_1"),
+        ("STRIPE_WEBHOOK_SECRET", ", ,"),
+        ("HYPERSWITCH_WEBHOOK_SECRET", ","),
+    ],
+)
+def test_a_weak_setting_is_refused_in_production(monkeypatch: pytest.MonkeyPatch, name: str, weak: str) -> None:
+    set_all(monkeypatch, PRODUCTION | {name: weak})
+    with pytest.raises(SettingsError, match=f"^{name}:[^;]*$"):
+        load()
+
+
+def test_a_value_that_cannot_be_read_hides_none_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, {"ENVIRONMENT": "production", "PORT": "abc", "STRIPE_SECRET_KEY": "x"})
+    with pytest.raises(SettingsError) as refused:
+        load()
+    named = [problem.partition(":")[0] for problem in str(refused.value).split("; ")]
+    assert sorted(named) == sorted({*(name.upper() for name in REQUIRED_IN_PRODUCTION), "JWT_SECRET", "PORT"})
+
+
+def test_a_data_directory_that_cannot_be_made_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VEZA_DATA_DIR", str(tmp_path / "file" / "var"))
+    with pytest.raises(SettingsError, match=r"^VEZA_DATA_DIR: "):
         load()

@@ -7,6 +7,7 @@ import getpass
 import signal
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 
 import trio
 
@@ -52,6 +53,7 @@ def _refuse(why: Exception) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="veza", description="The backend of a music creators' platform.")
+    parser.add_argument("--version", action="version", version=f"veza {version('veza')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Run, says: str) -> argparse.ArgumentParser:
@@ -115,6 +117,8 @@ def _ledger(_options: argparse.Namespace) -> int:
     settings = load()
     with database_dsn(settings) as dsn:
         findings = trio.run(verify_ledger, settings, dsn)
+    if not settings.payouts_configured:
+        print("the payout provider was not asked: STRIPE_SECRET_KEY is not set", file=sys.stderr)
     for finding in findings:
         print(f"{finding.invariant}\t{finding.subject}\t{finding.detail}")
     print(f"{len(findings)} findings" if findings else "the ledger balances")

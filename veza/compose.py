@@ -116,7 +116,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             connect=connect,
             ledger=Ledger(database),
             stripe=stripe,
-            selling=Selling(States(secret, utc_now), settings.stripe_webhook_secrets),
+            selling=Selling(States(secret, utc_now), settings.payouts_configured, settings.stripe_webhook_secrets),
         )
         await _first_admin(settings, parts)
         app = create_app()
@@ -182,6 +182,7 @@ def _checkout(settings: Settings) -> Checkout:
             fee_bp=settings.fee_bp,
             expiry=timedelta(minutes=settings.order_expiry_minutes),
         ),
+        configured=settings.payments_configured,
         publishable_key=settings.hyperswitch_publishable_key,
         webhook_secrets=settings.hyperswitch_webhook_secrets,
     )

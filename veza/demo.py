@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -67,6 +68,9 @@ async def _run(settings: Settings, ports: Ports) -> None:
 async def _present(settings: Settings, ports: Ports) -> None:
     environment = demo_environment(settings, ports)
     base = f"http://{settings.host}:{settings.port}"
+    for host, port in ((settings.host, settings.port), ("127.0.0.1", ports.stripe), ("127.0.0.1", ports.hyperswitch)):
+        _check_free(host, port)
+    print("Starting a database, the sandbox's providers and the server ...", flush=True)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_leave_on_signal, nursery.cancel_scope)
         await _start(
@@ -104,6 +108,14 @@ def _kept_keys(path: Path) -> list[str]:
         path.touch(mode=0o600)
         path.write_text("\n".join(secrets.token_hex(24) for _ in range(5)))
     return path.read_text().split()
+
+
+def _check_free(host: str, port: int) -> None:
+    """Or what already answers there would be taken for the demo."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise DemoError(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; is another demo running?") from None
 
 
 async def _start(nursery: trio.Nursery, environment: dict[str, str], *arguments: str) -> None:
@@ -175,9 +187,9 @@ Veza serves on {base}
 
 {rows}
 
-A sale in seven steps is in README.md, "A tour". To begin with:
+A whole sale is in README.md, "A tour". To begin with:
 
-  curl -s {base}/api/v1/health
+  curl -s {base}/openapi.json
   curl -s {base}/api/v1/marketplace/products
   curl -s {base}/api/v1/auth/login -H 'Content-Type: application/json' \\
        -d '{{"email":"{SELLER.email}","password":"{SELLER.password}"}}'

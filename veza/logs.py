@@ -110,4 +110,5 @@ def _route_standard_library(shared: list[Processor], renderer: Processor, out: T
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of what has its answer
     logging.captureWarnings(capture=True)

@@ -52,6 +52,10 @@ def serve(settings: Settings) -> None:
     Raises DatabaseUnavailable; what ends the process once it runs comes in exception groups.
     """
     logs.configure(level=settings.log_level, log_format=settings.log_format or default_format(settings))
+    if not settings.payments_configured:
+        log.warning("payments_not_configured", missing="HYPERSWITCH_API_KEY")
+    if not settings.payouts_configured:
+        log.warning("payouts_not_configured", missing="STRIPE_SECRET_KEY")
     with database_dsn(settings) as dsn:
         if settings.production:
             await_migrations(dsn)

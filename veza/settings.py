@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import secrets
 from decimal import Decimal
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIN_SECRET_BYTES = 32  # HS256 wants a key no shorter than its hash (RFC 7518, section 3.2)
+MIN_SECRET_VARIETY = 8  # different characters: any random secret of that length has more, in hexadecimal too
 
 
 def _split(value: str) -> tuple[str, ...]:
@@ -29,7 +31,10 @@ def _no_slash(value: str) -> str:
 def _networks(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return () if value.strip().lower() == "none" else _split(value)
+    try:
+        return () if value.strip().lower() == "none" else tuple(map(ip_network, _split(value)))
+    except ValueError:
+        raise ValueError("networks such as 10.0.0.0/8, comma-separated, or none") from None
 
 
 Network = IPv4Network | IPv6Network
@@ -127,6 +132,7 @@ class Settings(BaseSettings):
 REQUIRED_IN_PRODUCTION = (
     "database_url",
     "app_domain",
+    "hyperswitch_base_url",
     "hyperswitch_api_key",
     "hyperswitch_publishable_key",
     "hyperswitch_webhook_secret",
@@ -141,14 +147,25 @@ def load() -> Settings:
     try:
         settings = Settings()
     except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
-        raise SettingsError("; ".join(wrong)) from None
-    problems = list(_problems(settings))
-    if problems:
+        raise SettingsError("; ".join(_unreadable(error))) from None
+    if problems := _problems(settings):
         raise SettingsError("; ".join(problems))
+    try:
+        settings.veza_data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"VEZA_DATA_DIR: cannot be made: {error.strerror}") from None
     if settings.production:
         return settings
     return settings.model_copy(update={"jwt_secret": _kept_secret(settings, "jwt_secret", settings.jwt_secret)})
+
+
+def _unreadable(error: ValidationError) -> list[str]:
+    """What is wrong with each value that can't be read, and, those left out, with the rest."""
+    wrong = {str(e["loc"][0]): e["msg"].removeprefix("Value error, ") for e in error.errors()}
+    rest = Settings(**{name: Settings.model_fields[name].default for name in wrong})
+    named = tuple(f"{name.upper()}:" for name in wrong)
+    told = [f"{name.upper()}: {message}" for name, message in wrong.items()]
+    return told + [problem for problem in _problems(rest) if not problem.startswith(named)]
 
 
 def _problems(settings: Settings) -> list[str]:
@@ -159,6 +176,12 @@ def _problems(settings: Settings) -> list[str]:
     jwt = settings.jwt_secret.get_secret_value()
     if (jwt or settings.production) and len(jwt.encode()) < MIN_SECRET_BYTES:
         problems.append(f"JWT_SECRET: at least {MIN_SECRET_BYTES} bytes")
+    elif jwt and len(set(jwt)) < MIN_SECRET_VARIETY:
+        problems.append("JWT_SECRET: this is not random")
+    if settings.app_domain and not _is_origin(settings.app_domain):
+        problems.append("APP_DOMAIN: a URL such as https://veza.example")
+    if settings.payouts_configured and not settings.stripe_secret_key.get_secret_value().startswith(("sk_", "rk_")):
+        problems.append("STRIPE_SECRET_KEY: begins with sk_ or rk_")
     if bool(settings.admin_email) != bool(settings.admin_password.get_secret_value()):
         problems.append("ADMIN_EMAIL and ADMIN_PASSWORD: both or neither")
     needed = settings.provider_timeout_seconds + RECORD_SECONDS
@@ -174,9 +197,19 @@ def _problems(settings: Settings) -> list[str]:
 RECORD_SECONDS = 10  # the longest that recording a result may take; see store/bridge.py's write timeout
 
 
+def _is_origin(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
+
+
 def _empty(settings: Settings, name: str) -> bool:
+    """Whether nobody has said: a default is no answer in production, nor is a list of nothing."""
+    if name not in settings.model_fields_set:
+        return True
     value = getattr(settings, name)
-    return (value.get_secret_value() if isinstance(value, SecretStr) else value) in ("", None)
+    if isinstance(value, SecretStr):
+        return not _split(value.get_secret_value())
+    return value in ("", None)
 
 
 def _kept_secret(settings: Settings, name: str, given: SecretStr) -> SecretStr:

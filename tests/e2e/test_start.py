@@ -116,6 +116,14 @@ async def test_a_port_in_use_is_told_in_one_line(dsn: str, tmp_path: Path) -> No
     assert said == f"veza: cannot listen on 127.0.0.1:{port}: Address already in use"
 
 
+async def test_a_demo_takes_nobody_elses_server_for_its_own(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        environment = clean_environment() | {"VEZA_DATA_DIR": str(tmp_path / "var"), "PORT": str(port)}
+        said = await refused("demo", environment=environment, cwd=tmp_path)
+    assert said == f"veza: cannot listen on 127.0.0.1:{port}: Address already in use; is another demo running?"
+
+
 @pytest.mark.parametrize("environment", ["production", "development"])
 @pytest.mark.parametrize("command", ["serve", "migrate"])
 async def test_a_database_that_is_away_is_told_in_one_line(tmp_path: Path, environment: str, command: str) -> None:
@@ -147,7 +155,12 @@ async def test_wrong_settings_are_all_named_and_no_value_is(tmp_path: Path) -> N
 async def test_production_needs_every_secret_and_takes_no_weak_one(dsn: str, tmp_path: Path) -> None:
     bare = clean_environment() | {"ENVIRONMENT": "production", "JWT_SECRET": "short-s3cret"}
     said = await refused("serve", environment=bare, cwd=tmp_path)
-    needed = set(SECRETS) - {"ADMIN_PASSWORD"} | {"DATABASE_URL", "APP_DOMAIN", "TRUSTED_PROXIES"}
+    needed = set(SECRETS) - {"ADMIN_PASSWORD"} | {
+        "DATABASE_URL",
+        "APP_DOMAIN",
+        "HYPERSWITCH_BASE_URL",
+        "TRUSTED_PROXIES",
+    }
     assert {name for name in needed if name not in said} == set()
     assert "s3cret" not in said
 

@@ -34,7 +34,7 @@ async def test_the_readmes_tour_sells_a_track_and_pays_its_seller(tmp_path: Path
     with trio.fail_after(120):
         async with program(*demo, environment=environment, cwd=tmp_path) as started:
             await answering(f"{base}/healthz", started)
-            await started.line("A sale in seven steps")  # said once its accounts are made
+            await started.line("A whole sale")  # said once its accounts are made
             run = partial(trio.run_process, ["bash", "-c", tour()], env=shell, capture_stdout=True, check=False)
             done: subprocess.CompletedProcess[bytes] = await run(stderr=subprocess.STDOUT)
             said = done.stdout.decode().split("\n")

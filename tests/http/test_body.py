@@ -234,6 +234,7 @@ async def test_a_small_body_nobody_read_does_not_cost_the_connection(serve: Serv
         ("../../etc/passwd", "passwd"),
         ("C:\\music\\a.wav", "a.wav"),
         ("a\r\nb\0.wav", "ab.wav"),
+        ("..", ""),
         ("", ""),
     ],
 )

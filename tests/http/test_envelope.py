@@ -78,8 +78,8 @@ async def test_an_invalid_field_is_named_in_the_details(serve: Serve) -> None:
         ("GET", "/nowhere", 404, "not_found"),
         ("POST", "/api/v1/health", 405, "method_not_allowed"),
         ("GET", "/api/v1/stage/things/not-a-uuid", 404, "not_found"),
-        ("GET", "/api/v1/stage/pages?q=%00", 400, "bad_request"),
-        ("GET", "/api/v1/%00", 400, "bad_request"),
+        ("GET", "/api/v1/stage/pages?q=%00", 400, "invalid"),
+        ("GET", "/api/v1/%00", 400, "invalid"),
     ],
 )
 async def test_the_frameworks_own_errors_have_the_envelope(

@@ -154,7 +154,7 @@ class Onboarder(Actor[Messages, OnboardingView]):
                 return await self._open_once(user_id)
         except StoreError as away:
             log.warning("onboarding_store_away", error=str(away))
-            return Unavailable("the account could not be opened just now")
+            return Unavailable("The account could not be opened just now.")
         except Unavailable as away:
             return away
         finally:
@@ -170,7 +170,7 @@ class Onboarder(Actor[Messages, OnboardingView]):
         except AccountNotMade as no:
             await self._store.ask_anew(wish)
             log.error("account_not_opened", user_id=str(user_id), message=str(no))
-            raise Unavailable("the payout provider did not open an account; try again", code="provider_refused") from no
+            raise Unavailable("The payout provider opened no account; try again.", code="provider_refused") from no
         self._count(opened=1)
         log.info("account_opened", user_id=str(user_id))
         self._bell.set()

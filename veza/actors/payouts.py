@@ -194,7 +194,7 @@ class Payer(Actor[Messages, PayoutsView]):
                 return None
             case RetryTransfer(transfer_id, by):
                 if self._by_hand >= BY_HAND:
-                    return Unavailable("other transfers are being retried by hand just now; try again in a moment")
+                    return Unavailable("Other transfers are being retried by hand just now; try again in a moment.")
                 self._by_hand += 1
                 return Later(self._retry, transfer_id, by)
 
@@ -296,7 +296,7 @@ class Payer(Actor[Messages, PayoutsView]):
             recorded = None
         finally:
             self._by_hand -= 1
-        return recorded or Unavailable("the outcome could not be recorded; it will be, look again in a moment")
+        return recorded or Unavailable("The outcome could not be recorded yet; it will be. Look again in a moment.")
 
     async def _attempt(self, held: Held, step: Callable[[Held], Awaitable[Outcome]]) -> Transfer | None:
         """Take the step and record what came of it; null when it could not be recorded, or was by someone else."""

@@ -170,7 +170,10 @@ def place(
     a total other than the buyer expected.
     """
     check_cart(lines)
-    items = tuple(_item(buyer_id, line, offers.get(line.product_id), terms, new_id) for line in lines)
+    items = tuple(
+        _item(buyer_id, line, offers.get(line.product_id), terms, new_id, where=f"items.{number}.product_id")
+        for number, line in enumerate(lines)
+    )
     total = sum(item.total_cents for item in items)
     if total > MAX_TOTAL_CENTS:
         raise Invalid(f"An order is at most {MAX_TOTAL_CENTS} minor units.", field="items")
@@ -191,13 +194,13 @@ def place(
     )
 
 
-def _item(buyer_id: UUID, line: CartLine, offer: Offer | None, terms: Terms, new_id: NewId) -> OrderItem:
+def _item(buyer_id: UUID, line: CartLine, offer: Offer | None, terms: Terms, new_id: NewId, *, where: str) -> OrderItem:
     if offer is None or not offer.on_sale:
-        raise Conflict("A product in this order is not on sale.", code="not_on_sale")
+        raise Conflict("A product in this order is not on sale.", code="not_on_sale", field=where)
     if offer.seller_id == buyer_id:
-        raise Conflict("This is your own product.", code="own_product")
+        raise Conflict("This is your own product.", code="own_product", field=where)
     if offer.currency != terms.currency:
-        raise Conflict("A product in this order is priced in another currency.", code="not_on_sale")
+        raise Conflict("A product in this order is priced in another currency.", code="not_on_sale", field=where)
     return OrderItem(
         id=new_id(),
         product_id=offer.product_id,

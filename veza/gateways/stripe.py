@@ -197,7 +197,7 @@ class Stripe:
             with trio.fail_after(self._timeout):
                 yield
         except (stripe.StripeError, trio.TooSlowError) as error:
-            raise Unavailable("the payout provider can't be reached right now", code="provider_unavailable") from error
+            raise Unavailable("The payout provider can't be reached right now.", code="provider_unavailable") from error
 
 
 def classify(error: stripe.StripeError) -> Outcome:
@@ -228,16 +228,23 @@ def verify_event(body: bytes, signature: str | None, secrets: Sequence[str]) -> 
         except (stripe.SignatureVerificationError, UnicodeDecodeError, TypeError):  # the last: a header not in ASCII
             continue
         return _event(body)
-    raise Unauthenticated("the signature does not match", code="bad_signature")
+    raise Unauthenticated("The signature does not match the body.", code="bad_signature")
 
 
 def _event(body: bytes) -> ProviderEvent:
+    names: tuple[object, ...] = ()
     try:
         event = json.loads(body)
-        subject = event["data"]["object"].get("id")
-        return ProviderEvent(str(event["id"]), str(event["type"]), event.get("account"), subject)
+        names = event["id"], event["type"], event.get("account"), event["data"]["object"].get("id")
     except (ValueError, LookupError, AttributeError, TypeError):
-        raise Invalid("this is not an event") from None
+        pass  # told below
+    match names:
+        case (str(event_id), str(kind), str() | None as account, str() | None as subject):
+            if not any(
+                "\0" in name for name in (event_id, kind, account, subject) if name
+            ):  # PostgreSQL can't store it
+                return ProviderEvent(event_id, kind, account, subject)
+    raise Invalid("This is not an event.")
 
 
 def _agrees(listed: ListedTransfer, claim: Claim) -> bool:
@@ -269,7 +276,9 @@ def _replayed(error: stripe.StripeError) -> bool:
 def _code(error: stripe.StripeError) -> str:
     """Stripe's code, which its client leaves out of ``error.code`` for some statuses; else the status itself."""
     named = error.error.code if error.error is not None else None
-    return named or error.code or (f"http_{error.http_status}" if error.http_status else "network")
+    if error.http_status is None:
+        return named or error.code or "network"
+    return named or error.code or (f"http_{error.http_status}" if error.http_status >= 300 else "unreadable_answer")
 
 
 def _message(error: stripe.StripeError) -> str:

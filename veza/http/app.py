@@ -90,6 +90,13 @@ class VezaApp(QuartTrio):
             raise Invalid("Text may not contain the NUL character.")  # PostgreSQL cannot store it
         return await super().preprocess_request(request_context)
 
+    async def process_response(self, response: Any, request_context: RequestContext | None = None) -> Any:
+        """What was made for someone is theirs alone: no cache on the way keeps it, unless the route says more."""
+        processed = await super().process_response(response, request_context)
+        if trace().user_id is not None:
+            processed.headers.setdefault("Cache-Control", "private, no-store")
+        return processed
+
     async def make_response(self, result: Any) -> Any:
         """Models are written by pydantic itself: RFC 3339 times, and no detour over dictionaries."""
         value, *rest = result if isinstance(result, tuple) else (result,)

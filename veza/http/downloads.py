@@ -51,7 +51,9 @@ async def send_owned_file(
     if modified is not None:
         headers["Last-Modified"] = http_date(modified)
     if _client_has_it(headers):
-        return Response(b"", status=304, headers=headers)
+        unchanged = Response(b"", status=304, headers=headers)
+        del unchanged.headers["Content-Type"]  # the framework's guess, of no bytes
+        return unchanged
     headers["Content-Disposition"] = content_disposition(disposition, filename)
     headers["Content-Security-Policy"] = "default-src 'none'; sandbox"  # it is somebody's upload
     part = _part_asked_for(headers, size)

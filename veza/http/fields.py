@@ -14,7 +14,7 @@ from veza.domain.accounts import check_email, check_password, check_username
 from veza.domain.errors import Invalid
 
 
-def _checked(check: Callable[[str], str]) -> Callable[[str], str]:
+def checked(check: Callable[[str], str]) -> Callable[[str], str]:
     """The check for pydantic, which gathers the faults of a whole body if they are ValueErrors."""
 
     def validate(value: str) -> str:
@@ -27,17 +27,17 @@ def _checked(check: Callable[[str], str]) -> Callable[[str], str]:
 
 
 def _check_secret(password: SecretStr) -> SecretStr:
-    return SecretStr(_checked(check_password)(password.get_secret_value()))
+    return SecretStr(checked(check_password)(password.get_secret_value()))
 
 
 Username = Annotated[
     str,
-    AfterValidator(_checked(check_username)),
+    AfterValidator(checked(check_username)),
     Field(description="3 to 30 letters, digits, underscores or hyphens; unique without regard to case."),
 ]
 Email = Annotated[
     str,
-    AfterValidator(_checked(check_email)),
+    AfterValidator(checked(check_email)),
     Field(description="Kept case-folded, and unique.", json_schema_extra={"format": "email"}),
 ]
 NewPassword = Annotated[

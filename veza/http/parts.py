@@ -72,18 +72,26 @@ class HttpSettings:
 
 @dataclass(frozen=True)
 class Checkout:
-    """What sales are made under. ``publishable_key`` is for clients, ``webhook_secrets`` verify events."""
+    """What sales are made under. ``publishable_key`` is for clients, ``webhook_secrets`` verify events.
+
+    ``configured``: we have a key for the payment provider; without, only what is free can be ordered.
+    """
 
     terms: Terms
+    configured: bool
     publishable_key: str
     webhook_secrets: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Selling:
-    """What sellers are paid under. ``webhook_secrets`` verify the payout provider's events."""
+    """What sellers are paid under. ``webhook_secrets`` verify the payout provider's events.
+
+    ``configured``: we have a key for it; without, nobody comes on board.
+    """
 
     states: States
+    configured: bool
     webhook_secrets: tuple[str, ...]
 
 

@@ -107,7 +107,7 @@ class Upload:
         if self._in_file:
             self.size += end - start
             if self.size > self._max_bytes:
-                raise TooLarge(f"An upload may have at most {self._max_bytes} bytes.")
+                raise _too_large(self._max_bytes)
             self._chunks.append(data[start:end])
         else:
             self._value += data[start:end]
@@ -130,7 +130,12 @@ class Upload:
 def base_name(name: str) -> str:
     """A client's file name without its folders (of any system's kind) and without control characters."""
     last = name.replace("\\", "/").rpartition("/")[2]
-    return "".join(c for c in last if c.isprintable()).strip()[-MAX_FILENAME:]
+    kept = "".join(c for c in last if c.isprintable()).strip()[-MAX_FILENAME:]
+    return "" if kept.strip(".") == "" else kept
+
+
+def _too_large(max_bytes: int) -> TooLarge:
+    return TooLarge(f"An upload may have at most {max_bytes} bytes.")
 
 
 async def receive_file(limits: UploadLimits) -> Upload:
@@ -144,6 +149,8 @@ async def receive_file(limits: UploadLimits) -> Upload:
     if kind != b"multipart/form-data" or not boundary:
         raise UnsupportedMediaType("An upload must be multipart/form-data.")
     framed = replace(limits, max_bytes=limits.max_bytes + FRAMING_BYTES)
+    if (incoming.content_length or 0) > framed.max_bytes:
+        raise _too_large(limits.max_bytes)
     try:
         upload = Upload(PacedReader(incoming.body, framed), boundary, limits.max_bytes)
     except FormParserError:

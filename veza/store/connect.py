@@ -141,7 +141,7 @@ class Connect:
 async def _find(tx: Transaction, user_id: UUID) -> ConnectAccount:
     row = await tx.fetchrow(f"SELECT {COLUMNS} FROM connect_accounts WHERE user_id = $1", user_id)
     if row is None:
-        raise NotFound("this user has no account for payouts")
+        raise NotFound("This user has no account for payouts.")
     return _account(row)
 
 

@@ -173,7 +173,7 @@ class Payouts:
         async with self._db.transaction() as tx:
             row = await tx.fetchrow(f"SELECT {COLUMNS} FROM transfers WHERE id = $1 FOR UPDATE", transfer_id)
             if row is None:
-                return NotFound("there is no such transfer")
+                return NotFound("There is no such transfer.")
             before = _transfer(row)
             if not may_retry(before):
                 return Conflict(_cannot_retry(before), code="not_retryable")
@@ -216,7 +216,7 @@ class Payouts:
         """Raises NotFound."""
         row = await self._db.fetchrow(f"SELECT {COLUMNS} FROM transfers WHERE id = $1", transfer_id)
         if row is None:
-            raise NotFound("there is no such transfer")
+            raise NotFound("There is no such transfer.")
         return _transfer(row)
 
     async def list(self, wanted: Wanted, limit: int, offset: int) -> tuple[list[Transfer], int]:
@@ -275,8 +275,8 @@ def _told(outcome: Outcome) -> tuple[str, str]:
 
 def _cannot_retry(transfer: Transfer) -> str:
     if transfer.hold_reason is not None:
-        return f"a transfer held as {transfer.hold_reason.value} is not retried but released"
-    return f"only a failed or held transfer can be retried; this one is {transfer.status.value}"
+        return f"A transfer held as {transfer.hold_reason.value} is not retried but released."
+    return f"Only a failed or held transfer can be retried; this one is {transfer.status.value}."
 
 
 def _transfer(row: Record) -> Transfer:

@@ -134,7 +134,9 @@ async def test_what_is_not_on_sale_ones_own_and_another_total_are_conflicts(shop
     archived = await shop.on_sale(seller)
     data(await shop.set(seller, archived, status="archived"))
     for product in (draft, archived, {"id": str(uuid4())}):
-        assert refusal(await shop.order(buyer, track, product)) == (409, "not_on_sale")
+        refused = await shop.order(buyer, track, product)
+        assert refusal(refused) == (409, "not_on_sale")
+        assert [problem["field"] for problem in refused.json()["details"]] == ["items.1.product_id"]
     assert refusal(await shop.order(seller, track)) == (409, "own_product")
     assert refusal(await shop.order(buyer, track, expected_total_cents=2998)) == (409, "total_changed")
     dear = await shop.on_sale(seller, price_cents=99_999_999)

@@ -95,3 +95,14 @@ async def test_what_is_signed_and_no_event_is_refused(house: House, body: bytes)
     answer = await deliver(house, body)
     assert answer.status_code in (400, 401)
     assert Shop(house).run("SELECT count(*) FROM provider_events") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"id": {"a": 1}}, {"id": 7}, {"id": "a\0"}, {"type": ["x"]}, {"account": {}}, {"data": {"object": {"id": 1}}}],
+)
+async def test_an_event_whose_names_are_none_is_refused(house: House, odd: dict[str, object]) -> None:
+    body = json.loads(event("account.updated", "acct_1")) | odd
+    answer = await deliver(house, json.dumps(body).encode())
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
+    assert Shop(house).run("SELECT count(*) FROM provider_events") == [(0,)]

@@ -92,6 +92,7 @@ async def test_the_filters_narrow_the_list_and_its_total(scene: Scene) -> None:
     assert await seen(f"seller_id={eve.id}&status=completed") == ([], 0)
     assert await seen(f"seller_id={uuid4()}") == ([], 0)
     assert await seen("offset=4") == ([], 4)
+    assert await seen("from=0001-01-01&to=9999-12-31T23:59:59.999z&limit[]=1&tag[]=x") == await seen("")
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,14 @@ async def test_the_filters_narrow_the_list_and_its_total(scene: Scene) -> None:
         "from=2026-02-30",
         "to=2026-02-21T12:00:00",
         "from=2026-02-22&to=2026-02-21",
+        "from=1795528595",
+        "to=-1",
+        "from=2026-W48-2",
+        "from=9999-12-31T23:59:59-14:00",
+        "to=0001-01-01T00:00:00%2B14:00",
+        "limit=1.0",
+        "limit=1_0",
+        "offset=%2B5",
         "limit=0",
         "limit=1000",
         "offset=-1",

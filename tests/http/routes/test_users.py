@@ -69,7 +69,9 @@ async def test_a_fetched_account_can_be_sent_back_and_what_is_read_only_stays(de
     with trio.fail_after(10):
         ann = await desk.sign_up()
         fetched = (await desk.get("/users/me", ann.access)).json()["data"]
-        assert (await desk.put("/users/me", ann.access, fetched)).json()["data"] == fetched
+        kept = await desk.put("/users/me", ann.access, fetched)
+        assert kept.json()["data"] == fetched
+        assert kept.headers["cache-control"] == "private, no-store"
         greedy = {**fetched, "role": "admin", "id": str(uuid4()), "created_at": 12, "updated_at": None}
         assert (await desk.put("/users/me", ann.access, greedy)).json()["data"] == fetched
 

@@ -106,6 +106,7 @@ class DownloadOut(Out):
 
 class DownloadsOut(Out):
     downloads: list[DownloadOut]
+    total: int
 
 
 class BoughtOut(Out):
@@ -216,6 +217,9 @@ async def _with_payment(order: Order) -> Order:
 
 
 async def _open_payment(order: Order) -> Order:
+    if not parts().checkout.configured:
+        await parts().orders.land(order)
+        raise Unavailable("Payments are not set up here.", code="payments_not_configured")
     try:
         payment = await payments.open_payment(parts().refs.payments, order.id)
     except AskFailed as failed:
@@ -228,7 +232,7 @@ async def _open_payment(order: Order) -> Order:
     if order.unopened:
         await parts().orders.land(order)
         raise Unavailable(
-            "The payment can't be opened now; repeat the request with the same Idempotency-Key.",
+            "The payment can't be opened now; repeat the request, with its Idempotency-Key if it has one.",
             code="payment_unavailable",
         )
     return order
@@ -253,7 +257,7 @@ def _idempotency_key(data: OrderBody) -> IdempotencyKey | None:
 async def get_downloads(order_id: UUID) -> Envelope[DownloadsOut]:
     """The files of one of the caller's orders. 409 while it is not paid."""
     files = await parts().library.deliverables(order_id, caller().id)
-    return Envelope[DownloadsOut](data=DownloadsOut(downloads=_downloads(files, order_id)))
+    return Envelope[DownloadsOut](data=DownloadsOut(downloads=_downloads(files, order_id), total=len(files)))
 
 
 @api.get(f"{DOWNLOADS}/<uuid:file_id>")

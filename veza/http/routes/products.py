@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from quart import Blueprint
 from quart_schema import DataSource, document_request, validate_querystring, validate_request, validate_response
 
@@ -30,6 +30,7 @@ from veza.domain.catalog import (
     change,
     check_listing,
     check_owner,
+    check_title,
     is_open_to,
     no_product,
     offer,
@@ -40,7 +41,7 @@ from veza.http.body import UploadLimits
 from veza.http.deadline import renew
 from veza.http.downloads import MEDIA_TYPE, UNKNOWN_TYPE
 from veza.http.envelope import Body, Envelope, Out
-from veza.http.fields import WholeNumber
+from veza.http.fields import WholeNumber, checked
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.uploads import receive_file
@@ -54,7 +55,11 @@ PRODUCTS = "/marketplace/products"
 PRODUCT = f"{PRODUCTS}/<uuid:product_id>"
 FILES = f"{PRODUCT}/files"
 
-Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=TITLE_LENGTH)]
+Title = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=TITLE_LENGTH),
+    AfterValidator(checked(check_title)),
+]
 Description = Annotated[str, StringConstraints(max_length=DESCRIPTION_LENGTH)]
 Price = Annotated[int, Field(ge=0, le=MAX_PRICE_CENTS)]
 
@@ -105,6 +110,7 @@ class FileOut(Out):
 
 class FilesOut(Out):
     files: list[FileOut]
+    total: int
 
 
 class DeletedOut(Out):
@@ -316,7 +322,7 @@ async def list_files(product_id: UUID) -> Envelope[FilesOut]:
     """The files of one's own product, in the order they came: all of them, at most 100."""
     _owned()(await parts().catalog.get(product_id))
     files = await parts().catalog.files_of(product_id)
-    return Envelope[FilesOut](data=FilesOut(files=list(map(FileOut.of, files))))
+    return Envelope[FilesOut](data=FilesOut(files=list(map(FileOut.of, files)), total=len(files)))
 
 
 @api.delete(f"{FILES}/<uuid:file_id>")

@@ -11,6 +11,7 @@ from quart_schema import document_response, validate_querystring, validate_respo
 
 from veza.actors import onboarding
 from veza.domain.connect import Balance, ConnectAccount
+from veza.domain.errors import Unavailable
 from veza.domain.payouts import HoldReason, TransferStatus
 from veza.http.auth import caller, login_required
 from veza.http.deadline import within
@@ -163,6 +164,8 @@ def _connect(account: ConnectAccount | None) -> ConnectOut:
 
 
 async def _link(user_id: UUID) -> str:
+    if not parts().selling.configured:
+        raise Unavailable("Payouts are not set up here.", code="payouts_not_configured")
     account_id = await onboarding.open_account(parts().refs.onboarding, user_id)
     query = urlencode({"state": parts().selling.states.sign(user_id)})
     pages = f"{parts().settings.base_url}/api/v1/sell/connect"

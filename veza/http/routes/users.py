@@ -69,9 +69,11 @@ async def get_me() -> Envelope[MeOut]:
 @validate_response(Envelope[MeOut])
 async def put_me(data: MeBody) -> Envelope[MeOut]:
     """Change the username or the email. 409 if it is taken, in whatever case."""
-    user = await parts().accounts.rename(
-        caller().id, username=data.username or None, email=data.email or None, now=parts().clock()
-    )
+    user = caller().user
+    if data.username not in ("", user.username) or data.email not in ("", user.email):
+        user = await parts().accounts.rename(
+            user.id, username=data.username or None, email=data.email or None, now=parts().clock()
+        )
     return Envelope[MeOut](data=MeOut.of(user))
 
 
