@@ -115,7 +115,9 @@ def _check_free(host: str, port: int) -> None:
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
-        raise DemoError(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; is another demo running?") from None
+        raise DemoError(
+            f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; is another demo running?"
+        ) from None
 
 
 async def _start(nursery: trio.Nursery, environment: dict[str, str], *arguments: str) -> None:

@@ -171,11 +171,12 @@ def _after(row: Transfer, decision: Decision) -> Transfer:
             row = _rekeyed(row) if new_key else replace(row, doubtful=doubtful, absent_since=absent_since)
             failed = replace(row, status=TransferStatus.FAILED, next_retry_at=at, attempts=row.attempts - (not counted))
             return replace(failed, failure_code=code, failure_message=message)
-        case Hold(why, message, probe_at):
-            held = replace(_rekeyed(row), status=TransferStatus.HELD, hold_reason=why, next_retry_at=probe_at)
+        case Hold(why, message, probe_at, new_key):
+            row = _rekeyed(row) if new_key else replace(row, doubtful=True, absent_since=None)
+            held = replace(row, status=TransferStatus.HELD, hold_reason=why, next_retry_at=probe_at)
             return replace(held, attempts=row.attempts - 1, failure_message=message)
-        case Dead(code, message, new_key):
-            row = _rekeyed(row) if new_key else row
+        case Dead(code, message, new_key, doubtful):
+            row = _rekeyed(row) if new_key else replace(row, doubtful=doubtful or row.doubtful)
             dead = replace(row, status=TransferStatus.FAILED, next_retry_at=None)
             return replace(dead, failure_code=code, failure_message=message)
 

@@ -14,6 +14,7 @@ from veza.domain.payouts import (
     Absent,
     Again,
     Call,
+    Claim,
     Dead,
     Done,
     Exhausted,
@@ -84,12 +85,15 @@ OUTCOMES: tuple[Outcome, ...] = (
 DEFINITIVE = (NoFunds, NotOnboarded, Refused)
 
 
-def after(outcome: Outcome, transfer: Transfer = TRANSFER, policy: RetryPolicy = POLICY) -> object:
-    return after_attempt(transfer, outcome, NOW, policy, MIDDLE)
+def after(
+    outcome: Outcome, transfer: Transfer = TRANSFER, policy: RetryPolicy = POLICY, claimed_at: datetime = NOW
+) -> object:
+    claim = Claim(UUID(int=9), transfer, "acct_1", claimed_at)
+    return after_attempt(claim, outcome, NOW, policy, MIDDLE)
 
 
 def moves_key(decision: object) -> bool:
-    return isinstance(decision, Hold) or (isinstance(decision, Retry | Dead) and decision.new_key)
+    return isinstance(decision, Hold | Retry | Dead) and decision.new_key
 
 
 def test_a_payment_is_done_and_names_the_providers_transfer() -> None:
@@ -176,6 +180,16 @@ def test_what_says_nothing_of_the_transfer_puts_it_back_as_it_was(outcome: Outco
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_only_a_definitive_no_moves_the_key(outcome: Outcome) -> None:
     assert moves_key(after(outcome)) is isinstance(outcome, DEFINITIVE)
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_no_answer_moves_a_key_that_was_used_before_except_a_look_that_found_nothing(outcome: Outcome) -> None:
+    decision = after(outcome, claimed_at=NOW - timedelta(seconds=1))
+    assert not moves_key(decision)
+    if isinstance(outcome, Refused):
+        assert decision == Dead(outcome.code, outcome.message, doubtful=True)
+    if isinstance(outcome, DEFINITIVE):
+        assert moves_key(after(replace(outcome, stored=True), claimed_at=NOW - timedelta(seconds=1)))
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)

@@ -251,7 +251,7 @@ class Stage:
             "DATABASE_URL": self.dsn,
             "PORT": port,
             "VEZA_DATA_DIR": str(self.directory / "var"),
-            "JWT_SECRET": "j" * 32,
+            "JWT_SECRET": "jwt-of-the-tests-" + "j" * 20,
             "LOG_FORMAT": "json",
             "STRIPE_API_BASE": self.sandbox.stripe_url,
             "STRIPE_SECRET_KEY": self.sandbox.config.stripe_secret_key,
@@ -315,7 +315,7 @@ async def working(stage: Stage, **patience: float) -> AsyncIterator[Worker]:
     values: dict[str, Any] = {
         "_env_file": None,
         "veza_data_dir": stage.directory / "var",
-        "jwt_secret": SecretStr("j" * 32),
+        "jwt_secret": SecretStr("jwt-of-the-tests-" + "j" * 20),
         "stripe_api_base": stage.sandbox.stripe_url,
         "stripe_secret_key": SecretStr(stage.sandbox.config.stripe_secret_key),
         **PATIENCE,

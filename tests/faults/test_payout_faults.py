@@ -123,6 +123,32 @@ async def test_an_admins_retry_pays_it_once_the_cause_is_gone(stage: Stage, caus
         await stage.assert_paid_once(transfer)
 
 
+async def test_a_no_after_an_answer_that_was_lost_pays_nothing_a_second_time(stage: Stage) -> None:
+    """Said before the provider looks at the key, it proves nothing about what was done under it."""
+    with trio.fail_after(20):
+        transfer = await stage.due()
+        await stage.fault("commit_then_drop")
+        await stage.fault("400")
+        async with working(stage) as worker:
+            stands = await worker.until(transfer, FAILED)
+            assert (stands.failure_code, stands.key_epoch, stands.doubtful) == ("resource_missing", 0, True)
+            assert (await worker.retry(transfer)).status is COMPLETED
+        await stage.assert_paid_once(transfer)
+
+
+async def test_a_key_that_lacks_a_permission_stops_the_payouts_and_condemns_nothing(stage: Stage) -> None:
+    with trio.fail_after(20):
+        transfer = await stage.due()
+        await stage.fault("403")
+        async with working(stage) as worker:
+            await until(lambda: stage.asked(transfer))
+            waiting = await worker.until(transfer, TransferStatus.PENDING, hurry=False)
+            assert (waiting.failure_code, waiting.attempts, waiting.key_epoch) == ("unauthorized", 0, 0)
+            assert worker.ref.snapshot is not None
+            assert worker.ref.snapshot.stopped_because is not None
+        await stage.assert_unpaid(transfer)
+
+
 STANDS = {
     "funds": (HELD, "awaiting_funds"),
     "capability": (HELD, "not_onboarded"),

@@ -331,7 +331,7 @@ class Payer(Actor[Messages, PayoutsView]):
         """Decide and write it down, whatever is cancelled around. What can't be written is found again by its claim."""
         claim = held.claim
         now = claim.claimed_at + timedelta(seconds=trio.current_time() - held.since)
-        decision = after_attempt(claim.transfer, outcome, now, self._policy, self._random.random())
+        decision = after_attempt(claim, outcome, now, self._policy, self._random.random())
         self._heed(outcome)
         with trio.move_on_after(seconds, shield=True):
             recorded = await self._write(claim, outcome, decision)

@@ -87,6 +87,11 @@ class Claim:
     destination: str | None
     claimed_at: datetime
 
+    @property
+    def fresh_key(self) -> bool:
+        """Whether no attempt before this one can have used the key."""
+        return self.transfer.key_used_at in (None, self.claimed_at)
+
 
 @dataclass(frozen=True)
 class RetryPolicy:
@@ -180,24 +185,30 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class NoFunds:
-    """The platform's balance does not cover it yet."""
+    """The platform's balance does not cover it yet. ``stored``: as for ``Refused``."""
 
     message: str
+    stored: bool = False
 
 
 @dataclass(frozen=True)
 class NotOnboarded:
-    """The seller has no account there, or one that cannot take transfers yet."""
+    """The seller has no account there, or one that cannot take transfers yet. ``stored``: as for ``Refused``."""
 
     message: str
+    stored: bool = False
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A definitive no that only a person can turn into a yes."""
+    """A definitive no that only a person can turn into a yes.
+
+    ``stored``: the provider says that this is what came of the first time it was asked under our key.
+    """
 
     code: str
     message: str
+    stored: bool = False
 
 
 @dataclass(frozen=True)
@@ -272,12 +283,14 @@ class Retry:
 class Hold:
     """Keep it until ``why`` is lifted, or, with ``probe_at``, ask again by then.
 
-    Being held is no failure: the try isn't counted. It follows a definitive no, so the next try asks a new question.
+    Being held is no failure: the try isn't counted. ``new_key``: whether the next one asks a new question; without, it
+    looks first.
     """
 
     why: HoldReason
     message: str
     probe_at: datetime | None = None
+    new_key: bool = True
 
 
 @dataclass(frozen=True)
@@ -285,12 +298,13 @@ class Dead:
     """Stop trying; an admin decides.
 
     ``new_key``: whether the next try may ask a new question. Without, what is known and doubted of the present key is
-    kept, so that the admin's try can't pay twice.
+    kept, so that the admin's try can't pay twice. ``doubtful``: it is doubted from now on.
     """
 
     code: str
     message: str
     new_key: bool = False
+    doubtful: bool = False
 
 
 Decision = Done | Again | Retry | Hold | Dead
@@ -305,9 +319,19 @@ def delay(attempts: int, policy: RetryPolicy, jitter: float) -> timedelta:
     return timedelta(seconds=plain.total_seconds() * (0.9 + 0.2 * jitter))
 
 
-def after_attempt(transfer: Transfer, outcome: Outcome, now: datetime, policy: RetryPolicy, jitter: float) -> Decision:
-    """What an attempt's outcome means for its transfer. ``transfer.attempts`` includes the attempt."""
-    decision = _after_attempt(transfer, outcome, now, policy, jitter)
+def after_attempt(claim: Claim, outcome: Outcome, now: datetime, policy: RetryPolicy, jitter: float) -> Decision:
+    """What an attempt's outcome means for its transfer, whose ``attempts`` include it.
+
+    A definitive no proves that nothing was paid under the key only if nobody asked under it before, or if it was stored
+    under it: some are said before the provider looks at the key (a destination of another account, say).
+    """
+    decision = _after_attempt(claim.transfer, outcome, now, policy, jitter)
+    if not claim.fresh_key:
+        match outcome, decision:
+            case (NoFunds(stored=False) | NotOnboarded(stored=False), Hold()):
+                decision = replace(decision, new_key=False)
+            case (Refused(stored=False), Dead()):
+                decision = replace(decision, new_key=False, doubtful=True)
     if policy.automatic:
         return decision
     match decision:

@@ -40,6 +40,8 @@ TOLERANCE_SECONDS: Final = 300  # how old a webhook's signature may be; Stripe's
 
 # Answers that say no more than "not now": nothing was begun.
 NOT_NOW: Final = frozenset({409, 429})
+# A 403 about the one account it names; any other says that our key may not do what we do.
+NO_ACCESS: Final = "account_invalid"
 NO_FUNDS: Final = frozenset({"balance_insufficient", "insufficient_funds"})
 NOT_ON_BOARD: Final = frozenset({"insufficient_capabilities_for_transfer", "transfers_not_allowed"})
 
@@ -205,7 +207,7 @@ def classify(error: stripe.StripeError) -> Outcome:
     status, code, message = error.http_status, _code(error), _message(error)
     if status is None or error.error is None:
         return Unclear(code, message)  # the network, or something on the way that isn't Stripe
-    if status == 401:
+    if status == 401 or (status == 403 and code != NO_ACCESS):
         return Unauthorized(message)
     if isinstance(error, stripe.IdempotencyError):
         return StoredError("idempotency_error", message)  # our key asked for something else once, with what end?
@@ -214,10 +216,10 @@ def classify(error: stripe.StripeError) -> Outcome:
     if status in NOT_NOW or not 400 <= status < 500:
         return Unclear(code, message)
     if code in NO_FUNDS:
-        return NoFunds(message)
+        return NoFunds(message, _replayed(error))
     if code in NOT_ON_BOARD:
-        return NotOnboarded(message)
-    return Refused(code, message)
+        return NotOnboarded(message, _replayed(error))
+    return Refused(code, message, _replayed(error))
 
 
 def verify_event(body: bytes, signature: str | None, secrets: Sequence[str]) -> ProviderEvent:

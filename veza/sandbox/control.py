@@ -17,7 +17,8 @@ values of body fields), and the shorthands ``transfer_group``, ``payment_id`` an
 absent, null means for ever. Kinds, for both providers:
 
 - ``drop_before``, ``commit_then_drop``: close the connection without an answer, before or after the effect;
-- ``401``, ``429``, ``503``: answered before anything begins, nothing stored; ``409`` (Stripe): the key is in use;
+- ``401``, ``429``, ``503``: answered before anything begins, nothing stored; with Stripe ``400`` (no such destination)
+  and ``403`` (a permission is lacking) too, and ``409``: the idempotency key is in use;
 - ``500``: the endpoint failed without an effect (Stripe stores and replays it); ``500_committed``: after its effect;
 - ``hang_before``, ``hang_after``: wait for the release or ``seconds``, before or after the effect. The effect comes
   even if the client has gone meanwhile; a key that hangs before its effect is in use, after it it replays;

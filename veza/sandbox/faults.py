@@ -17,7 +17,7 @@ from veza.sandbox.store import Json, Object
 
 # How each kind acts on the one request that takes it.
 DROPS = {"commit_then_drop", "drop_before"}
-TRANSIENT = {"401", "409", "429", "503"}  # answered before the endpoint begins; nothing is stored
+TRANSIENT = {"400", "401", "403", "409", "429", "503"}  # answered before the key is looked at; nothing is stored
 NETWORK = DROPS | TRANSIENT | {"hang_before", "hang_after", "slow", "garbage"}
 # Refusals begin the endpoint, so Stripe stores them under the idempotency key and replays them.
 REFUSALS = {

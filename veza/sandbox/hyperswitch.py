@@ -36,7 +36,7 @@ from veza.sandbox.hyperswitch_payments import CANCELLABLE, Payments
 from veza.sandbox.store import Object, Store, object_of
 from veza.sandbox.webhooks import Outbox, hyperswitch_signer
 
-KINDS = (NETWORK - {"409"}) | {"500", "500_committed"} | REFUND_OUTCOMES
+KINDS = (NETWORK - {"400", "403", "409"}) | {"500", "500_committed"} | REFUND_OUTCOMES
 STATUS_OF = {"pay": "succeeded", "fail": "failed", "process": "processing", "expire": "expired"}
 REFUND_STATUS_OF = {"succeed": "succeeded", "fail": "failed"}
 

@@ -39,6 +39,7 @@ from veza.sandbox.stripe_errors import (
     key_in_use,
     key_with_other_parameters,
     no_such,
+    not_permitted,
     rate_limited,
     server_error,
     unauthorized,
@@ -84,7 +85,9 @@ class StripeProvider(Provider):
     def scripted(self, kind: str, call: Call) -> Reply:
         named = str(call.params.get("destination", "acct_unknown"))
         replies = {
+            "400": no_such("destination", named, "destination", 400),
             "401": unauthorized("sk_test_"),
+            "403": not_permitted(),
             "409": key_in_use(call.key),
             "429": rate_limited(),
             "503": unavailable(),

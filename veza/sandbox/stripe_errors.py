@@ -78,6 +78,10 @@ def unauthorized(given: str | None) -> Reply:
     return error(401, f"Invalid API Key provided: {given[:8]}***")
 
 
+def not_permitted() -> Reply:
+    return error(403, "The provided key does not have the required permissions for this endpoint.")
+
+
 def rate_limited() -> Reply:
     return error(429, "Request rate limit exceeded.", code="rate_limit")
 

@@ -261,16 +261,16 @@ def _changes(decision: Decision, claim: Claim) -> tuple[object, ...]:
         case Retry(at, code, message, counted, new_key, doubtful, absent_since):
             back = int(not counted)
             return "failed", None, at, back, back, new_key, doubtful, absent_since, None, code, message
-        case Hold(why, message, probe_at):
-            return "held", why.value, probe_at, 1, 0, True, False, None, None, why.value, message
-        case Dead(code, message, new_key):
-            return "failed", None, None, 0, 0, new_key, None, None, None, code, message
+        case Hold(why, message, probe_at, new_key):
+            return "held", why.value, probe_at, 1, 0, new_key, not new_key, None, None, why.value, message
+        case Dead(code, message, new_key, doubtful):
+            return "failed", None, None, 0, 0, new_key, doubtful or None, None, None, code, message
 
 
 def _told(outcome: Outcome) -> tuple[str, str]:
     """How an attempt's row tells its outcome."""
-    parts = [str(getattr(outcome, field.name)) for field in fields(outcome)]
-    return type(outcome).__name__, ": ".join(parts)
+    values = [getattr(outcome, field.name) for field in fields(outcome)]
+    return type(outcome).__name__, ": ".join(value for value in values if isinstance(value, str))
 
 
 def _cannot_retry(transfer: Transfer) -> str:
