@@ -103,18 +103,6 @@ async def test_a_method_that_is_not_taken_says_which_are(serve: Serve) -> None:
     assert "POST" in answer.headers["allow"]
 
 
-async def test_a_websocket_handshake_is_refused_with_the_envelope(serve: Serve) -> None:
-    served = await serve()
-    handshake = (
-        b"GET /api/v1/health HTTP/1.1\r\nHost: veza\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
-    with trio.fail_after(10):
-        head, _, body = (await served.exchange(handshake)).partition(b"\r\n\r\n")
-    assert b" 404 " in head
-    check_envelope(json.loads(body), "not_found")
-
-
 async def test_a_body_is_read_strictly_and_written_in_our_formats(serve: Serve) -> None:
     served = await serve()
     sent = {

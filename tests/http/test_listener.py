@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
+import struct
+from contextlib import suppress
 
+import h11
 import pytest
 import trio
 import trio.testing
@@ -13,8 +16,9 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.utils import wrap_app
 
 from tests.http.conftest import Serve, Serving, until
+from veza.connection import HEAD_BYTES, Client, Drain
 from veza.domain.ids import system_mint
-from veza.listener import HEAD_BYTES, Client, Drain, ListenerConfig
+from veza.listener import ListenerConfig
 
 PAGES = b"GET /api/v1/stage/pages HTTP/1.1\r\nHost: veza\r\n\r\n"
 HELD = b"GET /api/v1/stage/hold HTTP/1.1\r\nHost: veza\r\n\r\n"
@@ -23,7 +27,8 @@ HELD = b"GET /api/v1/stage/hold HTTP/1.1\r\nHost: veza\r\n\r\n"
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Connections between requests are kept for moments."""
-    monkeypatch.setattr("veza.listener.KEEP_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr("veza.connection.KEEP_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr("veza.connection.FIRST_HEAD_SECONDS", 0.2)
 
 
 async def receive_all(stream: trio.SocketStream) -> bytes:
@@ -136,25 +141,118 @@ async def test_a_body_that_breaks_its_framing_is_refused_and_its_handler_hears_o
     assert line["outcome"] == "cut"
 
 
-async def test_more_connections_than_we_take_are_told_so(serve: Serve) -> None:
-    served = await serve(max_connections=2)
+async def test_more_requests_than_we_take_connections_are_told_so(serve: Serve) -> None:
+    served = await serve(max_connections=1)
     with trio.fail_after(5):
-        async with await served.connect() as first, await served.connect() as second:
-            for stream in (first, second):
-                await stream.send_all(PAGES)
-                assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+        async with await served.connect() as busy:
+            await busy.send_all(HELD)
+            await served.stage.entered.wait()
             refused = await served.exchange(PAGES)
-            await first.aclose()
-
-            async def taken() -> bool:
-                async with await served.connect() as third:
-                    await third.send_all(PAGES)
-                    return bytes(await third.receive_some()).startswith(b"HTTP/1.1 200 ")
-
-            while not await taken():
-                pass
+            served.stage.release.set()
+            assert (await busy.receive_some()).startswith(b"HTTP/1.1 200 ")
     assert b"retry-after: 1\r\n" in refused
     assert_refused(refused, 503, "overloaded", served)
+
+
+async def test_whoever_idles_longest_makes_room_for_who_comes(serve: Serve) -> None:
+    served = await serve(max_connections=2)
+    with trio.fail_after(5):
+        async with await served.connect() as silent, await served.connect() as kept:
+            for stream in (kept, await served.connect()):  # the second takes the place of the one that never spoke
+                await stream.send_all(PAGES)
+                assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+            assert await receive_all(silent) == b""
+            await kept.send_all(PAGES)
+            assert (await kept.receive_some()).startswith(b"HTTP/1.1 200 ")
+            await stream.aclose()
+
+
+async def test_those_turned_away_take_no_more_than_their_share_of_descriptors(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("veza.listener.MAX_TURNED_AWAY", 2)
+    served = await serve(max_connections=1)
+    with trio.fail_after(5):
+        async with await served.connect() as busy:
+            await busy.send_all(HELD)
+            await served.stage.entered.wait()
+            async with await served.connect() as one, await served.connect() as two:
+                for told in (one, two):
+                    assert (await told.receive_some()).startswith(b"HTTP/1.1 503 ")
+                async with await served.connect() as third:
+                    with suppress(trio.BrokenResourceError):
+                        assert await receive_all(third) == b""
+            served.stage.release.set()
+            assert (await busy.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("seconds", [0, 0.001])
+async def test_an_offered_websocket_is_ignored_whatever_follows(serve: Serve, seconds: float) -> None:
+    served = await serve()
+    shaken = PAGES.replace(
+        b"\r\n\r\n",
+        b"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    )
+    with trio.fail_after(10):
+        for _ in range(20):
+            async with await served.connect() as stream:
+                await stream.send_all(shaken)
+                await trio.sleep(seconds)  # into the answering
+                await stream.send_all(b"\x81\x85abcdefghi")
+                with suppress(trio.BrokenResourceError):
+                    assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+        assert (await served.exchange(PAGES.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))).endswith(b"}")
+
+
+async def test_clients_that_reset_in_the_middle_of_a_pipeline_give_their_places_back(serve: Serve) -> None:
+    served = await serve(max_connections=3)
+    endless = PAGES.replace(b"pages", b"endless")
+    with trio.fail_after(10):
+        for _ in range(20):
+            async with await served.connect() as stream:
+                await stream.send_all(endless + endless)
+                await stream.receive_some()
+                stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        answer = b""
+        while not answer.startswith(b"HTTP/1.1 200 "):  # refused while the last of them is being dropped
+            answer = await served.exchange(PAGES.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+
+
+async def test_what_breaks_one_connection_is_logged_and_spares_the_others(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(request: h11.Request) -> None:
+        if request.target == b"/broken":
+            raise RuntimeError("planted")
+
+    monkeypatch.setattr("veza.connection.wrong_with", breaks)
+    served = await serve()
+    with trio.fail_after(5):
+        async with await served.connect() as other:
+            assert await served.exchange(b"GET /broken HTTP/1.1\r\nHost: veza\r\n\r\n") == b""
+            await other.send_all(PAGES)
+            assert (await other.receive_some()).startswith(b"HTTP/1.1 200 ")
+    assert [line["event"] for line in served.lines if line["log_level"] == "error"] == ["connection_failed"]
+
+
+@pytest.mark.parametrize(
+    ("head", "status", "code"),
+    [
+        (b"get /api/v1/health HTTP/1.1\r\nHost: veza", 400, "bad_request"),
+        (b"GET ?foo HTTP/1.1\r\nHost: veza", 400, "bad_request"),
+        (b"GET http://[::1/api HTTP/1.1\r\nHost: veza", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost: a..b", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\nHost: " + b"a" * 300, 400, "bad_request"),
+        (b"GET / HTTP/9.9\r\nHost: veza", 505, "http_version_not_supported"),
+        (b"POST / HTTP/1.1\r\nHost: veza\r\nContent-Length: 5\r\nTransfer-Encoding: chunked", 400, "bad_request"),
+    ],
+)
+async def test_a_head_that_leaves_doubt_is_refused(serve: Serve, head: bytes, status: int, code: str) -> None:
+    served = await serve()
+    with trio.fail_after(5):
+        assert_refused(await served.exchange(head + b"\r\n\r\n"), status, code, served)
+    assert not served.requests
 
 
 async def test_pipelined_requests_are_answered_in_their_order(serve: Serve) -> None:
@@ -208,7 +306,7 @@ async def test_http_2_in_the_clear_is_not_spoken(serve: Serve) -> None:
     )
     with trio.fail_after(5):
         assert (await served.exchange(upgrade)).startswith(b"HTTP/1.1 200 ")
-        assert (await served.exchange(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")).startswith(b"HTTP/1.1 4")
+        assert (await served.exchange(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")).startswith(b"HTTP/1.1 505 ")
 
 
 async def test_a_client_that_vanishes_midway_frees_its_place(serve: Serve) -> None:

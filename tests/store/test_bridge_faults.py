@@ -424,6 +424,27 @@ async def test_opening_a_database_that_does_not_exist_fails_at_once(dsn: str) ->
             pass
 
 
+async def test_a_backend_lost_between_two_statements_is_noticed_and_its_descriptor_let_go(
+    shared: Database, onlooker: Onlooker
+) -> None:
+    """The server's goodbye lies unread when the next statement is written: both the task and the loop learn of it."""
+    for _ in range(10):
+        with trio.fail_after(2), pytest.raises(DatabaseUnavailable):
+            async with shared.transaction() as tx:
+                pid = await tx.fetchval("SELECT pg_backend_pid()")
+                onlooker.terminate(pid)
+                while pid in onlooker.pids():  # in this one turn of the loop, so that nobody has heard of it yet
+                    pass
+                await tx.fetchval("SELECT 1")
+        pairs = [trio.socket.socketpair() for _ in range(4)]  # they take the numbers that became free
+        for ours, theirs in pairs:
+            with trio.move_on_after(0):
+                await ours.recv(1)
+            ours.close()
+            theirs.close()
+    await all_fit(shared)
+
+
 # -- LISTEN --------------------------------------------------------------------------------------------------------
 
 

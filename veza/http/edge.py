@@ -140,8 +140,6 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._serve(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await self._refuse_upgrade(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -162,18 +160,6 @@ class Edge:
             await self._rescue(trace, receive, send, error)
         finally:
             self.seats.give_back(trace)
-            self._report(trace)
-
-    async def _refuse_upgrade(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """There are no WebSockets here: the handshake gets the answer any unknown path gets."""
-        trace = Trace(self._request_id(scope), "GET")
-
-        async def sending(message: Message) -> None:
-            await send({**message, "type": f"websocket.{message['type']}"})
-
-        try:
-            await _answer(trace, receive, self._sender(trace, sending), 404, "not_found", "There is nothing here.")
-        finally:
             self._report(trace)
 
     def _request_id(self, scope: Scope) -> str:

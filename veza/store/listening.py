@@ -10,14 +10,16 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final
 
+import asyncpg
 import structlog
 import trio
 
 from veza.store.errors import DatabaseUnavailable
-from veza.store.wire import Loop, Wire
+from veza.store.wire import LOST, Loop, Wire
 
 log = structlog.get_logger()
 
+LISTEN_SECONDS: Final = 3.0  # a server that answered our connecting answers this, or hangs
 AGAIN_SECONDS: Final = 1.0  # between attempts while the server is away; each attempt waits about as long itself
 
 
@@ -63,8 +65,9 @@ class Wakeups:
             self._wire = wire = await self._connect()
             wire.leave_reading_to_the_loop()
             wire.add_termination_listener(self._ring)
-            await self._loop.run_aio_coroutine(wire.add_listener(self._channel, self._ring))
-        except (DatabaseUnavailable, OSError) as away:
+            with trio.fail_after(LISTEN_SECONDS):
+                await self._loop.run_aio_coroutine(wire.add_listener(self._channel, self._ring))
+        except (DatabaseUnavailable, trio.TooSlowError, asyncpg.InterfaceError, *LOST) as away:
             log.warning("listen_lost", channel=self._channel, error=type(away).__name__)
             self._hang_up()
             return False

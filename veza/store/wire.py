@@ -155,6 +155,8 @@ class Wire(Connection):
     async def _read_some(self, future: asyncio.Future[Any]) -> None:
         try:
             await trio.lowlevel.wait_readable(self._fd)
+            if future.done():  # lost meanwhile: the number may be another's by now
+                return
             data = os.read(self._fd, CHUNK)
         except BlockingIOError:
             return
@@ -170,9 +172,10 @@ class Wire(Connection):
     async def in_a_task(self, operation: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine of asyncpg's that needs an asyncio task around it."""
         self.leave_reading_to_the_loop()
-        result = await self.aio.run_aio_coroutine(operation)
-        self.take_over_reading()
-        return result
+        try:
+            return await self.aio.run_aio_coroutine(operation)
+        finally:
+            self.take_over_reading()
 
     async def run_many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """`executemany`: it waits for the socket to drain, which asyncpg does with asyncio's own tools."""
@@ -227,6 +230,7 @@ class _Ear(asyncio.Protocol):
     def __init__(self, wire: Wire, protocol: asyncio.Protocol) -> None:
         self._wire = weakref.proxy(wire)  # asyncpg closes a connection that is garbage; this must not keep it from it
         self._protocol = protocol
+        self._fd = wire._fd  # noqa: SLF001 - its other half
 
     def data_received(self, data: bytes) -> None:
         self._wire.hear(data)
@@ -235,6 +239,9 @@ class _Ear(asyncio.Protocol):
         return self._protocol.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # The socket is closed next, of which trio must know: who waits on it would wait for ever, and its number's next
+        # owner would find it taken.
+        trio.lowlevel.notify_closing(self._fd)
         self._protocol.connection_lost(exc)
 
     def pause_writing(self) -> None:
