@@ -32,6 +32,7 @@ from veza.actors.payments import Messages as PaymentsMessages
 from veza.domain.ids import NewId
 from veza.domain.payments import (
     LONGEST_PAUSE,
+    WATCHED,
     Answer,
     Close,
     Declined,
@@ -44,7 +45,7 @@ from veza.domain.payments import (
     PaymentStatus,
     pause_before_next,
 )
-from veza.store.errors import DatabaseUnavailable
+from veza.store.errors import DatabaseUnavailable, TryAgain
 from veza.store.payments import Claim, Recorded
 from veza.supervisors import one_for_one, permanent, running
 
@@ -142,14 +143,14 @@ class MemoryOrders:
     async def close(self, order: DueOrder, claim_id: UUID, payment: Payment | None, close: Close) -> Recorded:
         await self._answer()
         row, due_again = self._put_back(order, claim_id, status=close.status)
-        row.due_at = row.due_at if due_again else None
+        row.due_at = row.due_at if due_again or close.watched else None
         return Recorded(due_again=due_again)
 
     async def examine(self, order: DueOrder, claim_id: UUID, payment: Payment | None, why: str) -> Recorded:
         await self._answer()
         row, due_again = self._put_back(order, claim_id)
-        row.note, row.due_at = why, row.due_at if due_again else None
-        return Recorded(due_again=due_again, examine=why)
+        before, row.note = row.note, why
+        return Recorded(due_again=due_again, examine=None if before == why else why)
 
     async def settle(
         self, order: DueOrder, claim_id: UUID, payment: Payment, *, payout_delay: timedelta, new_id: NewId
@@ -167,6 +168,7 @@ class ScriptedProvider:
 
     script: Sequence[Answer | PaymentStatus | Exception]
     takes: float = 0.25
+    spread: float = 0.0  # how much longer each takes than the one before, of sixteen
     calls: list[str] = field(default_factory=list)
     at: list[float] = field(default_factory=list)
     in_hand: int = 0
@@ -191,7 +193,7 @@ class ScriptedProvider:
         self.in_hand += 1
         self.most_in_hand = max(self.most_in_hand, self.in_hand)
         try:
-            await trio.sleep(self.takes)
+            await trio.sleep(self.takes + self.spread * (len(self.calls) % 16))
         finally:
             self.in_hand -= 1
         if isinstance(entry, Exception):
@@ -326,7 +328,7 @@ async def test_an_event_during_a_sync_brings_another_one_right_after_it(autojump
     assert it.provider.at[1] - it.provider.at[0] == pytest.approx(it.provider.takes, abs=0.001)
 
 
-async def test_money_that_does_not_fit_is_shown_to_an_operator_and_not_asked_about_again(
+async def test_money_that_does_not_fit_is_shown_to_an_operator_once_however_often_it_is_asked_about(
     autojump_clock: trio.testing.MockClock, logged: list[Any]
 ) -> None:
     it = desk(Payment("pay_1", SUCCEEDED, 1, "EUR", None))
@@ -338,16 +340,18 @@ async def test_money_that_does_not_fit_is_shown_to_an_operator_and_not_asked_abo
     assert row.paid == 0
     assert it.rings == []
     assert [line["log_level"] for line in logged if line["event"] == "payment_to_examine"] == ["error"]
-    assert len(it.provider.calls) == 1
+    assert len(it.provider.calls) > 1
 
 
-async def test_a_failed_payment_closes_its_order(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_failed_payment_closes_its_order_which_is_told_once(
+    autojump_clock: trio.testing.MockClock, logged: list[Any]
+) -> None:
     it = desk(PaymentStatus.FAILED)
     row = it.orders.put(OPENED)
     async with at_work(it):
         await trio.sleep(3600)
     assert row.order.status is OrderStatus.FAILED
-    assert len(it.provider.calls) == 1
+    assert len([line for line in logged if line["event"] == "order_closed"]) == 1
 
 
 async def test_an_order_nobody_paid_in_time_expires_and_its_payment_ends(
@@ -564,3 +568,53 @@ async def test_a_crash_anywhere_loses_no_order_and_pays_none_twice(
             await trio.sleep(3 * LONGEST_PAUSE.total_seconds() / 4)
     assert row.paid == 1
     assert len(it.rings) == 1
+
+
+# -- what must not be forgotten ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("claim_takes", [0.0, 0.01, 0.1])
+async def test_however_many_are_due_at_once_all_are_settled_without_a_ring(
+    autojump_clock: trio.testing.MockClock, claim_takes: float
+) -> None:
+    it = desk(SUCCEEDED)
+    rows = [it.orders.put(replace(OPENED, id=UUID(int=number), payment_id=f"pay_{number}")) for number in range(60)]
+    it.orders.claim_takes = claim_takes
+    it.provider.spread = 0.01
+    async with at_work(it, within=30):  # half of the pause after which it would look by itself
+        await it.until(lambda: all(row.paid for row in rows))
+
+
+async def test_an_order_whose_payment_failed_is_asked_about_for_a_day_in_case_its_buyer_tried_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    it = desk(PaymentStatus.FAILED, PaymentStatus.FAILED, SUCCEEDED)
+    row = it.orders.put(OPENED)
+    async with at_work(it, within=3600):
+        await it.until(lambda: row.paid)
+    given_up = desk(PaymentStatus.FAILED)
+    old = given_up.orders.put(replace(OPENED, seconds_left=-WATCHED.total_seconds()))
+    async with at_work(given_up):
+        await given_up.until(lambda: old.order.status is OrderStatus.FAILED)
+    assert old.due_at is None
+
+
+async def test_an_order_whose_payment_was_not_found_is_asked_about_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    it = desk(NoSuchPayment(), SUCCEEDED)
+    row = it.orders.put(OPENED)
+    async with at_work(it, within=3600):
+        await it.until(lambda: row.note)
+        await it.until(lambda: row.paid)
+
+
+async def test_a_recording_that_another_stood_in_the_way_of_is_done_again_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    it = desk(SUCCEEDED)
+    row = it.orders.put(OPENED)
+    async with at_work(it, within=10):
+        await it.until(lambda: it.provider.calls)
+        it.orders.fails = TryAgain("deadlock")
+        await it.until(lambda: row.paid)

@@ -107,6 +107,23 @@ async def test_a_deferred_constraint_that_fails_the_commit_is_no_unknown_outcome
     assert await notes.fetchval("SELECT count(*) FROM late") == 0
 
 
+@pytest.mark.parametrize("code", ["53100", "53200", "53400"])  # disk full, out of memory, a limit that was set
+async def test_a_server_that_lacks_something_is_unavailable(notes: Database, code: str) -> None:
+    with pytest.raises(DatabaseUnavailable):
+        async with notes.transaction() as tx:
+            await tx.execute(f"DO $$ BEGIN RAISE EXCEPTION 'full' USING ERRCODE = '{code}'; END $$")
+    assert await notes.fetch("SELECT n FROM notes") == []
+
+
+async def test_a_server_that_takes_no_writes_is_unavailable_and_its_connection_given_up(notes: Database) -> None:
+    """As a standby answers, to which our address may have led."""
+    with pytest.raises(DatabaseUnavailable):
+        async with notes.transaction() as tx:
+            await tx.execute("SET TRANSACTION READ ONLY")
+            await tx.execute("INSERT INTO notes VALUES (1)")
+    assert notes.statistics().replaced_total == 1
+
+
 async def test_a_deadlock_asks_its_loser_to_try_again(notes: Database) -> None:
     async with notes.transaction() as tx:
         await tx.execute("INSERT INTO notes VALUES (1), (2)")

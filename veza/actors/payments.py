@@ -7,9 +7,9 @@ the queue and messages only ring. One order in hand is one call and one record, 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from math import inf
 from typing import Final, Literal, Protocol
 from uuid import UUID
 
@@ -28,6 +28,7 @@ from veza.domain.payments import (
     Look,
     NoAnswer,
     Open,
+    OrderStatus,
     Payment,
     Settle,
     Verdict,
@@ -36,7 +37,7 @@ from veza.domain.payments import (
     after_cancel,
     next_step,
 )
-from veza.store.errors import StoreError
+from veza.store.errors import StoreError, TryAgain
 from veza.store.payments import Claim, Recorded
 
 log = structlog.get_logger()
@@ -45,6 +46,7 @@ AT_ONCE: Final = 16  # at a provider's usual quarter of a second 64 orders a sec
 ASKED_AT_ONCE: Final = 64  # a buyer waits for each: not behind the reconciler's, and half of what the edge lets in
 RECORD_SECONDS: Final = 15.0  # a connection's turn and a write at their limits (store/bridge.py)
 SLACK_SECONDS: Final = 15.0  # between taking an order and calling out for it: the claim is itself such a write
+RECORD_TRIES: Final = 3  # two sales of the same things may deadlock; a third time in a row is something else
 STORE_SECONDS: Final = 1.0  # a database that went away is back within seconds, or an operator is needed anyway
 SOONEST_SECONDS: Final = 0.1  # what is due and was not ours to take is just being taken by another process
 
@@ -160,6 +162,7 @@ class Payments(Actor[Messages, Till]):
         self._must_remain = call_seconds + RECORD_SECONDS
         self._lease = self._must_remain + SLACK_SECONDS
         self._syncing = 0
+        self._more = True  # whether the last round left something for want of room
         self._asked = 0
         self._provider_is: Literal["not_asked", "answers", "silent", "refuses_key"] = "not_asked"
         self._to_examine = 0
@@ -192,8 +195,10 @@ class Payments(Actor[Messages, Till]):
     async def run_once(self) -> float:
         """Take up what is due, as much as is free. Answers in how many seconds to look again, if nobody rings."""
         free = AT_ONCE - self._syncing
+        longest = self._every.total_seconds()  # whatever the bell is worth: a lost ring costs time, never an order
         if free == 0:
-            return inf  # whoever is done rings
+            self._more = True
+            return longest
         claim, taken_at = self._new_claim()
         try:
             orders = await self._orders.claim_due(free, claim, self._every)
@@ -202,20 +207,19 @@ class Payments(Actor[Messages, Till]):
             log.warning("payments_store_failed", error=type(error).__name__)
             return STORE_SECONDS
         self._syncing += len(orders)
+        self._more = len(orders) == free
         for order in orders:
             self.nursery.start_soon(self._sync, order, claim.id, taken_at)
-        if len(orders) == free:
-            return inf
-        return min(self._every.total_seconds(), inf if due_in is None else max(due_in, SOONEST_SECONDS))
+        return longest if self._more or due_in is None else min(longest, max(due_in, SOONEST_SECONDS))
 
     async def _sync(self, order: DueOrder, claim_id: UUID, taken_at: float) -> None:
         try:
             await self._take_up(order, claim_id, taken_at, self._ask, after_answer)
         finally:
-            if self._syncing == AT_ONCE:
-                self._rung.set()
             self._syncing -= 1
             self._show()
+            if self._more:
+                self._rung.set()
 
     # -- a buyer waits -------------------------------------------------------------------------------------------------
 
@@ -249,7 +253,7 @@ class Payments(Actor[Messages, Till]):
         payment = answer if isinstance(answer, Payment) else None
         verdict = judge(order, answer)
         try:
-            recorded = await self._record(order, claim_id, payment, verdict)
+            recorded = await self._record_again(order, claim_id, payment, verdict)
         except StoreError as error:
             log.warning("payments_store_failed", error=type(error).__name__, order=str(order.id))
             return None
@@ -267,6 +271,15 @@ class Payments(Actor[Messages, Till]):
 
     async def _cancel(self, order: DueOrder) -> Answer:
         return await self._provider.cancel(order.payment_id)
+
+    async def _record_again(
+        self, order: DueOrder, claim_id: UUID, payment: Payment | None, verdict: Verdict
+    ) -> Recorded:
+        """Record, once more where another order's recording stood in the way. Raises StoreError."""
+        for _ in range(RECORD_TRIES - 1):
+            with suppress(TryAgain):
+                return await self._record(order, claim_id, payment, verdict)
+        return await self._record(order, claim_id, payment, verdict)
 
     async def _record(self, order: DueOrder, claim_id: UUID, payment: Payment | None, verdict: Verdict) -> Recorded:
         match verdict:
@@ -301,7 +314,7 @@ class Payments(Actor[Messages, Till]):
         elif recorded.examine is not None:
             self._to_examine += 1
             log.error("payment_to_examine", order=str(order.id), payment=order.payment_id, why=recorded.examine)
-        elif isinstance(verdict, Close):
+        elif isinstance(verdict, Close) and order.status is OrderStatus.PENDING:
             log.info("order_closed", order=str(order.id), status=verdict.status, why=verdict.why)
 
     def _show(self) -> None:

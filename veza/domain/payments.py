@@ -6,7 +6,7 @@ about, and what the provider answers decides. Events only make an order due; not
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -131,6 +131,10 @@ def pause_before_next(asked: int, every: timedelta) -> timedelta:
     return min(every * (1 << min(asked, 16)), LONGEST_PAUSE)
 
 
+WATCHED = timedelta(days=1)
+"""After its time an order whose payment failed is asked about that long: its buyer may have tried again at the
+provider, and the event that told of it may be lost."""
+
 LONGEST_PAUSE = timedelta(hours=1)  # Hyperswitch resends an event for a day: by then it was asked about 24 times
 
 
@@ -179,10 +183,11 @@ class Settle:
 
 @dataclass(frozen=True)
 class Close:
-    """No money will come: the order ends in ``status``."""
+    """No money came: the order ends in ``status``. ``watched``: it may yet come, so it is asked about again."""
 
     status: OrderStatus
     why: str | None = None
+    watched: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,7 +232,7 @@ def after_answer(order: DueOrder, answer: Answer) -> Verdict:
         case Payment(status=PaymentStatus.CANCELLED) if next_step(order) == Expire():
             return Close(OrderStatus.EXPIRED)
         case Payment():
-            return after_sync(order.total_cents, order.currency, answer)
+            return _after_sync(order, answer)
         case NoSuchPayment():
             return _after_absent(order)
         case Declined(code, message):
@@ -242,10 +247,17 @@ def after_cancel(order: DueOrder, answer: Answer) -> Verdict:
     if isinstance(answer, NoSuchPayment) and not order.opened:
         return Close(OrderStatus.CANCELLED)
     if isinstance(answer, Payment):
-        return after_sync(order.total_cents, order.currency, answer)
+        return _after_sync(order, answer)
     if isinstance(answer, Declined):
         return Wait()
     return after_answer(order, answer)
+
+
+def _after_sync(order: DueOrder, payment: Payment) -> Verdict:
+    verdict = after_sync(order.total_cents, order.currency, payment)
+    if isinstance(verdict, Close) and verdict.status is OrderStatus.FAILED:
+        return replace(verdict, watched=order.seconds_left > -WATCHED.total_seconds())
+    return verdict
 
 
 def _after_absent(order: DueOrder) -> Verdict:

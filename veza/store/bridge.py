@@ -38,7 +38,9 @@ GRACE_SECONDS: Final = 2.0  # shutdown's share for the pool
 # InternalClientError: the server's goodbye came in one piece with an answer, and asyncpg's state is past using.
 GOING_AWAY: Final = (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError)
 CONFLICT: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
-AWAY: Final = (*LOST, *GOING_AWAY, TimeoutError, asyncpg.TooManyConnectionsError, asyncpg.InternalClientError)
+AWAY: Final = (*LOST, *GOING_AWAY, TimeoutError, asyncpg.InsufficientResourcesError, asyncpg.InternalClientError)
+# A standby's: another server is the one to write to, and our address may lead to it by now.
+READ_ONLY: Final = (asyncpg.ReadOnlySQLTransactionError, asyncpg.FeatureNotSupportedError)
 
 SESSION: Final = {
     "application_name": "veza",
@@ -201,7 +203,8 @@ class Database:
         """Seconds a round trip took, the wait for a connection included. Raises DatabaseUnavailable."""
         before = trio.current_time()
         with trio.move_on_after(PING_SECONDS):
-            await self.fetchval("SELECT 1")
+            if await self.fetchval("SELECT pg_is_in_recovery()"):
+                raise DatabaseUnavailable("the server is a standby, which takes no writes")
             return trio.current_time() - before
         raise DatabaseUnavailable(f"no answer within {PING_SECONDS:g} s")
 
@@ -221,9 +224,10 @@ class Database:
         clean = False
         with trio.CancelScope(shield=True, deadline=trio.current_time() + seconds) as bound:
             try:
-                with _told(wire):
+                with _told_of_standbys(wire), _told(wire):
                     await wire.step(wire.execute(_begin(statement_seconds)))
-                yield Transaction(wire)
+                with _told_of_standbys(wire):
+                    yield Transaction(wire)
                 if wire.is_interrupted():
                     raise NotCommitted("a statement was interrupted inside the transaction")
                 committing = True
@@ -298,6 +302,15 @@ def _told(wire: Wire) -> Iterator[None]:
     except Exception as error:
         _raise_told(error, wire)
         raise
+
+
+@contextmanager
+def _told_of_standbys(wire: Wire) -> Iterator[None]:
+    try:
+        yield
+    except READ_ONLY as error:
+        wire.terminate()
+        raise DatabaseUnavailable("the server takes no writes") from error
 
 
 def _raise_told(error: BaseException, wire: Wire) -> None:

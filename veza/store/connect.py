@@ -23,11 +23,12 @@ WHERE user_id IN (
 RETURNING {COLUMNS}, check_due_at
 """
 
-# An event that came while the account was being fetched has made it due anew, and that must stand.
+# An event that came while the account was being fetched has made it due anew, and another process may have fetched it
+# since: what is older than that is no news.
 RECORD_CHECK: Final = """
 UPDATE connect_accounts SET transfers_active = $2, details_submitted = $3, updated_at = now(),
-    check_due_at = CASE WHEN check_due_at IS NOT DISTINCT FROM $4 THEN now() + $5::interval ELSE check_due_at END
-WHERE user_id = $1
+    check_due_at = now() + $5::interval
+WHERE user_id = $1 AND check_due_at IS NOT DISTINCT FROM $4
 """
 
 NEXT_CHECK: Final = """
@@ -94,13 +95,13 @@ class Connect:
     async def record(self, user_id: UUID, state: AccountState, mark: datetime | None) -> int:
         """Write down what the provider says of an account; once it is active, its seller's transfers are due.
 
-        Answers how many were released.
+        Nothing is written if it was made due anew since ``mark``. Answers how many were released.
         """
         async with self._db.transaction() as tx:
-            await tx.execute(
+            written = await tx.execute(
                 RECORD_CHECK, user_id, state.transfers_active, state.details_submitted, mark, next_check(state)
             )
-            if not state.transfers_active:
+            if not _count(written) or not state.transfers_active:
                 return 0
             return _count(await tx.execute(f"{RELEASE} AND user_id = $2", self._delay, user_id))
 
@@ -127,8 +128,8 @@ class Connect:
                 return False
             if event.type == "balance.available" and event.account is None:
                 await tx.execute(
-                    "UPDATE transfers SET next_retry_at = now(), updated_at = now()"
-                    " WHERE status = 'held' AND hold_reason = 'awaiting_funds'"
+                    "UPDATE transfers SET status = 'pending', hold_reason = NULL, next_retry_at = now(),"
+                    " updated_at = now() WHERE status = 'held' AND hold_reason = 'awaiting_funds'"
                 )
             elif event.type in ABOUT_ACCOUNTS:
                 await tx.execute(

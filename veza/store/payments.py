@@ -74,11 +74,13 @@ WHERE id = $1 AND claim_id = $2 RETURNING {RUNG}
 """
 
 FINISH = f"""
-UPDATE orders SET claim_id = NULL, claimed_until = NULL, sync_due_at = CASE WHEN {RUNG} THEN sync_due_at END,
+UPDATE orders SET claim_id = NULL, claimed_until = NULL, sync_due_at = CASE WHEN {RUNG} OR $7 THEN sync_due_at END,
        status = CASE WHEN status = 'pending' THEN coalesce($5, status) ELSE status END,
        client_secret = coalesce($3, client_secret), payment_status = coalesce($4, payment_status),
        payment_note = coalesce($6, payment_note)
-WHERE id = $1 AND claim_id = $2 RETURNING coalesce({RUNG}, false)
+FROM (SELECT id, payment_note AS note FROM orders WHERE id = $1 AND claim_id = $2 FOR UPDATE) AS before
+WHERE orders.id = before.id
+RETURNING coalesce({RUNG}, false) AS due_again, note IS DISTINCT FROM payment_note AS news
 """
 
 PAY = """
@@ -139,7 +141,7 @@ class Claim:
 class Recorded:
     """What became of an order in hand. ``paid`` is true for the one call that paid it.
 
-    ``due_again``: an event came meanwhile. ``examine``: why its captured payment did not settle it.
+    ``due_again``: an event came meanwhile. ``examine``: why its captured payment did not settle it, told once.
     """
 
     due_again: bool = False
@@ -179,18 +181,20 @@ class Payments:
         return Recorded(due_again=bool(due_again))
 
     async def close(self, order: DueOrder, claim_id: UUID, payment: Payment | None, close: Close) -> Recorded:
-        """No money will come. Only a pending order ends so; it is never asked about again unless an event comes."""
+        """No money came. Only a pending order ends so; it is asked about again if watched, or if an event comes."""
         async with self._db.transaction() as tx:
-            due_again = await tx.fetchval(FINISH, order.id, claim_id, *_learnt(payment), close.status, close.why)
+            row = await tx.fetchrow(
+                FINISH, order.id, claim_id, *_learnt(payment), close.status, close.why, close.watched
+            )
             await _land(tx, order)
-        return Recorded(due_again=bool(due_again))
+        return Recorded(due_again=row is not None and row["due_again"])
 
     async def examine(self, order: DueOrder, claim_id: UUID, payment: Payment | None, why: str) -> Recorded:
-        """Leave the order as it is and note ``why`` for an operator."""
+        """Leave the order as it is, note ``why`` for an operator, and go on asking: what was odd may right itself."""
         async with self._db.transaction() as tx:
-            due_again = await tx.fetchval(FINISH, order.id, claim_id, *_learnt(payment), None, why)
+            recorded = await _leave(tx, order, claim_id, payment, why)
             await _land(tx, order)
-        return Recorded(due_again=bool(due_again), examine=why)
+        return recorded
 
     async def settle(
         self, order: DueOrder, claim_id: UUID, payment: Payment, *, payout_delay: timedelta, new_id: NewId
@@ -206,12 +210,12 @@ class Payments:
             )
             if status is None:  # the claim lapsed: whoever has the order now will learn the same
                 return Recorded()
+            earnings = [earning_of(row) for row in await tx.fetch(EARNINGS, order.id)]
+            if status not in SETTLED:  # before any product's row, which other sales lock after their accounts
+                await ledger.open_accounts(tx, [earning.seller_id for earning in earnings], order.currency)
             objection = await _objection(tx, order, OrderStatus(status))
             if objection is not None or status in SETTLED:
-                why = None if objection is None else objection.why
-                due_again = await tx.fetchval(FINISH, order.id, claim_id, *_learnt(payment), None, why)
-                return Recorded(due_again=bool(due_again), examine=why)
-            earnings = [earning_of(row) for row in await tx.fetch(EARNINGS, order.id)]
+                return await _leave(tx, order, claim_id, payment, None if objection is None else objection.why)
             await _book(tx, order, earnings)
             await _owe(tx, order, earnings, payout_delay, new_id)
             await tx.execute(PAY, order.id, *_learnt(payment))
@@ -261,6 +265,16 @@ def _learnt(payment: Payment | None) -> tuple[str | None, str | None]:
     return (None, None) if payment is None else (payment.client_secret, payment.status)
 
 
+async def _leave(
+    tx: Transaction, order: DueOrder, claim_id: UUID, payment: Payment | None, why: str | None
+) -> Recorded:
+    """Leave it as it is; while there is something to examine it is asked about again, and told of once."""
+    row = await tx.fetchrow(FINISH, order.id, claim_id, *_learnt(payment), None, why, why is not None)
+    if row is None:
+        return Recorded()
+    return Recorded(due_again=row["due_again"], examine=why if row["news"] else None)
+
+
 async def _land(tx: Transaction, order: DueOrder) -> None:
     """While the payment was not open, the request that placed the order may have been waiting for this."""
     if not order.opened:
@@ -275,7 +289,6 @@ async def _objection(tx: Transaction, order: DueOrder, status: OrderStatus) -> E
 
 
 async def _book(tx: Transaction, order: DueOrder, earnings: Sequence[Earning]) -> None:
-    await ledger.open_accounts(tx, [earning.seller_id for earning in earnings], order.currency)
     entries = journals.capture(order.total_cents, earnings)
     reference = f"hyperswitch:{order.payment_id}"
     if not await ledger.book(tx, "capture", reference, order.id, entries, order.currency):
