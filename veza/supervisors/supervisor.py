@@ -244,14 +244,19 @@ class Supervisor:
     async def _renew(self, slot: Slot, meanwhile: State, delay: float) -> None:
         """Bring back a child, and with it those the strategy binds to it."""
         group = [each for each in self._bound_to(slot) if not each.gone]
-        await self._halt(group)
+        cut = await self._halt(group)
         for each in group:
-            if each is not slot and each.node.restart is Restart.TEMPORARY:
+            if each is not slot and (each.node.restart is Restart.TEMPORARY or self._is_done(each, cut)):
                 self._gone(each)
             else:
                 each.node.state = meanwhile if each is slot else State.RESTARTING
         log.info("actor_restarting", path=slot.node.path, with_siblings=len(group) - 1, in_s=round(delay, 3))
         self._bring_back([each for each in group if not each.gone], delay)
+
+    def _is_done(self, slot: Slot, cut: list[Slot]) -> bool:
+        """Whether it ended by itself and in order, of which its minder has not heard yet, and is not to come back."""
+        ended = slot not in cut and slot.node.state is State.STOPPED
+        return ended and not slot.node.restart.after(crashed=False)
 
     def _hasten(self, revival: Revival) -> None:
         waiting = revival.waiting()
@@ -277,14 +282,17 @@ class Supervisor:
 
     # --- stopping them
 
-    async def _halt(self, slots: list[Slot]) -> None:
-        """Cut them short, last started first: what they have in hand gets ActorCrashed."""
+    async def _halt(self, slots: list[Slot]) -> list[Slot]:
+        """Cut them short, last started first: what they have in hand gets ActorCrashed. Those that were alive."""
+        cut = []
         for slot in reversed(slots):
             self._call_off(slot)
             if slot.alive:
+                cut.append(slot)
                 slot.halting = True
                 await self._cut(slot)
                 slot.halting = False
+        return cut
 
     async def _stop(self, deadline: float) -> None:
         """Stop all for good, last started first. One that hangs gets half of what time is left, no more."""
