@@ -113,9 +113,11 @@ async def test_a_child_that_is_gone_stays_gone_when_its_supervisor_comes_back(au
 
 @pytest.mark.parametrize("build", [rest_for_one, one_for_all])
 @pytest.mark.parametrize("_turn", range(8))  # the loop shuffles whom it runs first
-async def test_a_transient_that_ends_as_its_sibling_crashes_stays_gone(autojump_clock: MockClock, _turn: int) -> None:
+async def test_a_transient_that_ends_as_its_sibling_crashes_stays_gone(
+    build: Callable[..., Supervisor], autojump_clock: MockClock, _turn: int
+) -> None:
     first, last = permanent("first", lambda: Counter("first")), transient("last", lambda: Counter("last"))
-    async with run(rest_for_one("veza", first, last)) as tree:
+    async with run(build("veza", first, last)) as tree:
         await tree.wait(last.path, State.RUNNING)
         first.ref.tell(Boom())
         last.ref.tell(Finish())
@@ -124,6 +126,7 @@ async def test_a_transient_that_ends_as_its_sibling_crashes_stays_gone(autojump_
         assert last.state is State.STOPPED
 
 
+@pytest.mark.parametrize("build", [rest_for_one, one_for_all])
 async def test_a_temporary_child_that_crashes_at_its_start_keeps_nobody_from_starting(
     build: Callable[..., Supervisor], autojump_clock: MockClock
 ) -> None:
