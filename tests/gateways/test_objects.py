@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -14,7 +15,8 @@ import psutil
 import pytest
 import trio
 
-from veza.gateways.objects import PIECE_BYTES, LocalObjects
+from veza.domain.errors import Unavailable
+from veza.gateways.objects import PIECE_BYTES, Draft, LocalObjects
 
 CHUNK = b"x" * 65536
 
@@ -216,3 +218,17 @@ async def test_what_is_no_key_names_no_file(tmp_path: Path, key: str) -> None:
     async with LocalObjects.open(tmp_path) as objects:
         with pytest.raises(ValueError, match="SHA-256"):
             await objects.open_path(key)
+
+
+async def test_a_full_disk_is_told_as_what_may_pass_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:  # a disk of a few bytes needs rights that a test has not everywhere
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Draft, "write", full)
+    async with LocalObjects.open(tmp_path) as objects:
+        with pytest.raises(Unavailable) as refused:
+            await objects.put(chunks(CHUNK))
+        assert files_under(tmp_path / "sha256") == []
+    assert refused.value.code == "storage_full"

@@ -64,7 +64,7 @@ async def test_a_range_outside_the_file_is_416_with_its_size(serve: Serve) -> No
     assert answer.headers["content-range"] == f"bytes */{len(DATA)}"
 
 
-@pytest.mark.parametrize("wanted", ["bytes=5-2", "lines=1-2", "bytes=a-b", "bytes=0-1,5-6"])
+@pytest.mark.parametrize("wanted", ["bytes=5-2", "lines=1-2", "bytes=a-b", "bytes=0-1,5-6", f"bytes=0-{'9' * 5000}"])
 async def test_a_range_we_do_not_understand_is_ignored(serve: Serve, wanted: str) -> None:
     served = await served_file(serve)
     with trio.fail_after(10):
@@ -95,13 +95,41 @@ async def test_a_file_the_client_has_is_not_sent_again(serve: Serve) -> None:
     assert answer.headers["etag"] == '"abc123"'
 
 
-async def test_head_tells_the_size_and_sends_nothing(serve: Serve) -> None:
+@pytest.mark.parametrize(("tags", "status"), [("*", 200), ('"abc123"', 200), ('"a", "abc123"', 200), ('"other"', 412)])
+async def test_a_file_is_sent_only_to_who_wants_this_version_of_it(serve: Serve, tags: str, status: int) -> None:
     served = await served_file(serve)
     with trio.fail_after(10):
         async with served.client() as client:
-            answer = await client.head("/file")
+            assert (await client.get("/file", headers={"If-Match": tags})).status_code == status
+
+
+@pytest.mark.parametrize("wanted", [{}, {"Range": "bytes=10-19"}, {"Range": "bytes=2000000-"}])
+async def test_head_tells_the_size_and_sends_nothing(serve: Serve, wanted: dict[str, str]) -> None:
+    served = await served_file(serve)
+    with trio.fail_after(10):
+        async with served.client() as client:
+            answer = await client.head("/file", headers=wanted)
+    assert answer.status_code == 200
     assert answer.headers["content-length"] == str(len(DATA))
     assert answer.content == b""
+
+
+@pytest.mark.parametrize("path", ["endless", "events"])
+async def test_head_of_what_never_ends_is_answered_at_once(serve: Serve, path: str) -> None:
+    served = await serve()
+    with trio.fail_after(5):
+        async with served.client() as client:
+            assert (await client.head(f"/{path}")).status_code == 200
+
+
+async def test_a_file_that_can_not_be_opened_is_told_before_anything_is_sent(serve: Serve) -> None:
+    served = await served_file(serve)
+    served.stage.file.unlink()
+    served.stage.file.mkdir()  # it is there, and no file
+    with trio.fail_after(10):
+        async with served.client() as client:
+            answer = await client.get("/file")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
 
 
 async def test_an_odd_content_type_of_an_uploader_is_not_passed_on(serve: Serve) -> None:

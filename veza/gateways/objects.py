@@ -6,6 +6,7 @@ The same bytes put twice are kept once.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -20,6 +21,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import trio
+
+from veza.domain.errors import Unavailable
 
 T = TypeVar("T")
 
@@ -42,7 +45,8 @@ class Objects(Protocol):
     async def put(self, chunks: AsyncIterator[bytes]) -> StoredObject:
         """Keep the bytes of an iterator, which is read to its end. On return they will survive a power cut.
 
-        What the iterator raises passes through, and nothing is kept. Raises OSError when the bytes cannot be stored.
+        What the iterator raises passes through, and nothing is kept. Raises Unavailable when there is no room, and
+        OSError when the bytes cannot be stored for another reason.
         """
         ...
 
@@ -78,6 +82,14 @@ class LocalObjects:
                 await trio.to_thread.run_sync(drafts.give_up)
 
     async def put(self, chunks: AsyncIterator[bytes]) -> StoredObject:
+        try:
+            return await self._put(chunks)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Unavailable("There is no room for this file now.", code="storage_full") from error
+            raise
+
+    async def _put(self, chunks: AsyncIterator[bytes]) -> StoredObject:
         draft = await self._on_disk(partial(Draft, self._drafts))
         try:
             piece: list[bytes] = []

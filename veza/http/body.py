@@ -24,8 +24,9 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from veza.domain.errors import Invalid, TooLarge
 from veza.http.edge import LINGER_SECONDS, SETTLE_SECONDS, waiting_for_client
 
-SMALL_BODY = 1024 * 1024
-"""Bytes of a body that is read whole. The largest the API takes is a cart of a hundred lines: some 10 KB."""
+SMALL_BODY = 256 * 1024
+"""Bytes of a body that is read whole. The largest the API takes is a cart of a hundred lines, some 10 KB; a provider's
+event has a few dozen. Anyone may have that much of our memory for as long as they take to send it."""
 
 SMALL_BODY_SECONDS = 5.0  # to send it in, half of a request's deadline: the other half is for the work
 QUEUED = 4  # messages of at most 64 KiB between the server and the handler
@@ -171,14 +172,19 @@ class Connection(TrioASGIHTTPConnection):
 
     async def _send_answer(self, send: Any, response: Response | WerkzeugResponse, body: PulledBody) -> None:
         headers = [(name.lower().encode(), value.encode()) for name, value in response.headers]
-        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        start = {"type": "http.response.start", "status": response.status_code, "headers": headers}
         if isinstance(response, WerkzeugResponse):
             raise TypeError("a handler answered with a response of another framework")
         last = b""
-        if body.complete and isinstance(response.response, DataBody):
+        if self.scope["method"] == "HEAD":  # nothing of it would be sent, and an endless one never ends
+            await send(start)
+            await body.ended(within=LINGER_SECONDS)
+        elif body.complete and isinstance(response.response, DataBody):
+            await send(start)
             last = response.response.data[response.response.begin : response.response.end]  # in one go
         else:
             async with response.response as chunks:
+                await send(start)  # not before: a file that can't be opened is an error that can be told
                 async for chunk in chunks:
                     data = chunk.encode() if isinstance(chunk, str) else chunk
                     await send({"type": "http.response.body", "body": data, "more_body": True})

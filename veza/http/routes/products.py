@@ -29,6 +29,7 @@ from veza.domain.catalog import (
     Sort,
     change,
     check_listing,
+    check_new_file,
     check_owner,
     check_title,
     is_open_to,
@@ -291,6 +292,7 @@ async def post_file(product_id: UUID) -> tuple[Envelope[FileOut], int]:
     """
     allow = _owned()
     allow(await parts().catalog.get(product_id))
+    check_new_file(len(await parts().catalog.files_of(product_id)))  # and again once it is here
     limits = UploadLimits(parts().settings.upload_max_bytes)
     usual = parts().settings.deadline_seconds
     renew(UPLOAD_SECONDS)
