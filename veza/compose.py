@@ -211,7 +211,7 @@ def _checks(settings: Settings, database: Database, root: Supervisor, refs: Refs
         "s3": _not_configured,
         "ingest": _not_configured,
         "disk": partial(_check_disk, settings.veza_data_dir),
-        "actors": partial(_check_actors, root, refs),
+        "actors": partial(_check_actors, settings, root, refs),
     }
 
 
@@ -230,14 +230,17 @@ async def _check_disk(folder: Path) -> CheckResult:
     return CheckResult("ok" if usage.free > DISK_FLOOR_BYTES else "degraded", details)
 
 
-async def _check_actors(root: Supervisor, refs: Refs) -> CheckResult:
-    """Degraded while anything is paused, a subtree is down after too many restarts, or the payouts can't be paid."""
+async def _check_actors(settings: Settings, root: Supervisor, refs: Refs) -> CheckResult:
+    """Degraded while anything is paused, a subtree is down after too many restarts, or a provider refuses our key."""
     unwell = {
         node.path: node.state.value for node in root.view().walk() if node.state in (State.PAUSED, State.DEGRADED)
     }
     payouts = refs.payouts.snapshot
     if payouts is not None and payouts.stopped_because is not None:
         unwell["payouts"] = "the payout provider refuses our key"
+    payments = refs.payments.snapshot
+    if settings.payments_configured and payments is not None and payments.provider == "refuses_key":
+        unwell["payments"] = "the payment provider refuses our key"
     return CheckResult("degraded", unwell) if unwell else CheckResult("ok")
 
 

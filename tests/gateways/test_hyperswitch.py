@@ -225,6 +225,8 @@ async def test_less_received_than_asked_for_is_what_counts() -> None:
     [
         (200, PAYMENT | {"payment_id": "pay_2"}),
         (200, {"payment_id": "pay_1"}),
+        (200, PAYMENT | {"client_secret": "a\0"}),
+        (400, {"error": {"type": "invalid_request", "code": "IR_06", "message": "a\0"}}),
         (200, b"\xff"),
         (302, {}),
         (404, b"<html>a proxy's</html>"),

@@ -132,6 +132,8 @@ class Hyperswitch:
             answer = await self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
             return NoAnswer(type(error).__name__)
+        if b"\\u0000" in answer.content:
+            return NoAnswer("an answer with a NUL in it")  # PostgreSQL could not store it
         return _payment(answer, payment_id) if answer.is_success else _refusal(answer)
 
 

@@ -284,4 +284,5 @@ def _code(error: stripe.StripeError) -> str:
 
 
 def _message(error: stripe.StripeError) -> str:
-    return (error.user_message or type(error).__name__)[:500]  # a garbled answer may carry a whole page
+    told = error.user_message or type(error).__name__
+    return told[:500].replace("\0", "")  # a garbled answer may carry a whole page, and PostgreSQL takes no NUL

@@ -241,6 +241,15 @@ async def test_a_payment_that_could_not_be_opened_is_opened_by_the_repeat(shop: 
     assert [each["id"] for each in data(await shop.house.get(ORDERS, buyer))["orders"]] == [order["id"]]
 
 
+async def test_a_key_that_the_payment_provider_refuses_is_told_to_whoever_probes(shop: Shop) -> None:
+    seller, buyer = await two(shop)
+    track = await shop.on_sale(seller)
+    await shop.house.sandbox.hyperswitch_control.fault("401", times=None)
+    assert refusal(await shop.order(buyer, track)) == (503, "payment_unavailable")
+    seen = await shop.house.until("/readyz", None, lambda told: told["checks"]["actors"]["status"] == "degraded")
+    assert "payments" in seen["checks"]["actors"]["details"]
+
+
 # -- who may see them --------------------------------------------------------------------------------------------------
 
 
