@@ -402,6 +402,8 @@ async def test_only_exactly_its_own_amount_and_currency_pay_an_order(shop: Shop,
     order = await shop.ordered(buyer, await shop.on_sale(seller))
     await shop.pay(order, **paid)
     assert (await until_noted(shop, order)).startswith("captured ")
+    cancelling = await shop.house.post(f"{ORDERS}/{order['id']}/cancel", buyer)
+    assert refusal(cancelling) == (409, "payment_to_examine")
     assert (await order_of(shop, buyer, order))["status"] == "pending"
     assert shop.run("SELECT (SELECT count(*) FROM journals) + (SELECT count(*) FROM transfers)") == [(0,)]
 

@@ -200,6 +200,8 @@ async def cancel_order(order_id: UUID) -> Envelope[OrderOut]:
     if order.status is OrderStatus.PENDING:
         await payments.cancel_order(parts().refs.payments, order_id)
         order = await parts().orders.get(order_id, caller().id)
+    if order.status is OrderStatus.PENDING and order.payment and order.payment.status is PaymentStatus.SUCCEEDED:
+        raise Conflict("Its payment came, but not as it should have; we look into it.", code="payment_to_examine")
     if order.status is OrderStatus.PENDING:
         raise Unavailable("The payment could not be cancelled now; try again.", code="payment_unavailable")
     if order.status is not OrderStatus.CANCELLED:
