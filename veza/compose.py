@@ -40,6 +40,7 @@ from veza.store.library import Library
 from veza.store.orders import Orders
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
+from veza.store.reviews import Reviews
 from veza.store.sessions import Sessions
 from veza.supervisors import Supervisor, run_tree
 from veza.supervisors.tree import TreeParts, tree
@@ -108,6 +109,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             tokens=Tokens(secret, utc_now, new_id),
             catalog=Catalog(database),
             objects=objects,
+            reviews=Reviews(database),
             orders=Orders(database),
             library=Library(database),
             checkout=_checkout(settings),

@@ -18,13 +18,27 @@ from veza.http.deadline import seconds_for
 from veza.http.document import API, document
 from veza.http.edge import ASGIApp, Edge, trace
 from veza.http.parts import EXTENSION, Parts
-from veza.http.routes import actors, auth, health, hyperswitch, ledger, orders, products, sell, stripe, transfers, users
+from veza.http.routes import (
+    actors,
+    auth,
+    health,
+    hyperswitch,
+    ledger,
+    orders,
+    products,
+    reviews,
+    sell,
+    stripe,
+    transfers,
+    users,
+)
 
 BLUEPRINTS = (
     health.api,
     auth.api,
     users.api,
     products.api,
+    reviews.api,
     orders.api,
     hyperswitch.api,
     sell.api,

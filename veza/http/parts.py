@@ -28,6 +28,7 @@ from veza.store.library import Library
 from veza.store.orders import Orders
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
+from veza.store.reviews import Reviews
 from veza.store.sessions import Sessions
 
 EXTENSION = "veza.parts"
@@ -130,6 +131,7 @@ class Parts:
     tokens: Tokens
     catalog: Catalog
     objects: Objects
+    reviews: Reviews
     orders: Orders
     library: Library
     checkout: Checkout

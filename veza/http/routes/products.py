@@ -244,13 +244,7 @@ async def get_product(product_id: UUID) -> Envelope[ProductOut]:
     A draft is there for its seller and admins only, an archived product also for those who bought it; 404 for anyone
     else.
     """
-    product, reader = await parts().catalog.get(product_id), _reader()
-    if is_open_to(product, reader):
-        return _out(product)
-    bought = reader is not None and await parts().catalog.was_bought_by(product_id, reader.id)
-    if not is_open_to(product, reader, bought=bought):
-        raise no_product()
-    return _out(product)
+    return _out(await product_for_reader(product_id))
 
 
 @api.put(PRODUCT)
@@ -334,6 +328,17 @@ async def delete_file(product_id: UUID, file_id: UUID) -> Envelope[DeletedOut]:
     """Take a file away. 409 once the product was sold, and for the last file of one that is on sale."""
     await parts().catalog.remove_file(product_id, file_id, _owned())
     return Envelope[DeletedOut](data=DeletedOut())
+
+
+async def product_for_reader(product_id: UUID) -> Product:
+    """The product, if the request's reader may know of it. Raises NotFound."""
+    product, reader = await parts().catalog.get(product_id), _reader()
+    if is_open_to(product, reader):
+        return product
+    bought = reader is not None and await parts().catalog.was_bought_by(product_id, reader.id)
+    if not is_open_to(product, reader, bought=bought):
+        raise no_product()
+    return product
 
 
 def _out(product: Product) -> Envelope[ProductOut]:
