@@ -160,7 +160,9 @@ async def peer(dsn: str) -> None:
         way = walk_query if listing.search is None else gather_query
         sql, args = way(listing, query.limit, query.offset)
         rows = await pools[0].fetch(sql, *args)
-        products = [ProductOut.of(product_in(row)) for row in rows if row["id"] is not None]
+        products = [
+            ProductOut.of(product_in(row), cover_url=None, preview_url=None) for row in rows if row["id"] is not None
+        ]
         total = max(rows[0]["counted"] or 0, query.offset + len(products))
         return Envelope[ProductsOut](data=ProductsOut(products=products, total=total))
 

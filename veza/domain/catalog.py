@@ -11,6 +11,7 @@ from uuid import UUID
 
 from veza.domain.accounts import Role, User
 from veza.domain.errors import Conflict, Forbidden, Invalid, NotFound
+from veza.domain.media import Media, MediaKind
 
 TITLE_LENGTH = 200
 DESCRIPTION_LENGTH = 10_000
@@ -84,10 +85,15 @@ class Product:
     rating: Rating
     created_at: datetime
     updated_at: datetime
+    cover: Media | None = None
+    preview: Media | None = None
 
     @property
     def seller_id(self) -> UUID:
         return self.seller.id
+
+    def media(self, kind: MediaKind) -> Media | None:
+        return self.cover if kind is MediaKind.COVER else self.preview
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ deliverable is never removed while somebody publishes or buys, nor a product del
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -28,6 +29,7 @@ from veza.domain.catalog import (
     words_of_product,
 )
 from veza.domain.errors import NotFound
+from veza.domain.media import Media, MediaKind
 from veza.store.bridge import Database, Record, Transaction
 
 COUNT_LIMIT: Final = 10_000
@@ -35,7 +37,7 @@ COUNT_LIMIT: Final = 10_000
 
 COLUMNS: Final = """
 p.id, p.seller_id, u.username, p.title, p.description, p.product_type, p.price_cents, p.currency, p.tags, p.status,
-p.rating_average, p.rating_count, p.created_at, p.updated_at
+p.rating_average, p.rating_count, p.created_at, p.updated_at, p.cover_key, p.cover_type, p.preview_key, p.preview_type
 """
 
 PRODUCT: Final = f"SELECT {COLUMNS} FROM products p JOIN users u ON u.id = p.seller_id WHERE p.id = $1"
@@ -51,6 +53,10 @@ UPDATE products SET title = $2, description = $3, product_type = $4, price_cents
                     status = $8, words = array_to_tsvector($9), updated_at = $10
 WHERE id = $1
 """
+
+SET_MEDIA: Final = {
+    kind: f"UPDATE products SET {kind}_key = $2, {kind}_type = $3, updated_at = $4 WHERE id = $1" for kind in MediaKind
+}
 
 ARCHIVE: Final = "UPDATE products SET status = 'archived', updated_at = now() WHERE id = $1 AND status <> 'archived'"
 
@@ -194,6 +200,16 @@ class Catalog:
             if after != before:
                 await _update(tx, after)
         return after
+
+    async def set_media(
+        self, product_id: UUID, kind: MediaKind, media: Media | None, allow: Callable[[Product], None], *, now: datetime
+    ) -> Product:
+        """Give the product a cover or a preview, or take it away. Raises NotFound, and what ``allow`` raises."""
+        async with self._db.transaction() as tx:
+            allow(await _lock(tx, product_id))
+            key, content_type = (None, None) if media is None else (media.object_key, media.content_type)
+            await tx.execute(SET_MEDIA[kind], product_id, key, content_type, now)
+            return await _lock(tx, product_id)
 
     async def remove(self, product_id: UUID, allow: Callable[[Product], None]) -> None:
         """Delete the product, or archive it if anyone ever ordered it. Raises NotFound, and what ``allow`` raises."""
@@ -341,7 +357,13 @@ def product_in(row: Record) -> Product:
         rating=Rating(None if average is None else round(average, 2), row["rating_count"]),
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        cover=_media_in(row["cover_key"], row["cover_type"]),
+        preview=_media_in(row["preview_key"], row["preview_type"]),
     )
+
+
+def _media_in(key: str | None, content_type: str | None) -> Media | None:
+    return None if key is None or content_type is None else Media(key, content_type)
 
 
 def _file_in(row: Record) -> ProductFile:

@@ -60,6 +60,8 @@ async def test_a_product_begins_as_a_draft_with_all_that_was_said_of_it(shop: Sh
         "tags": ["synth wave", "80s"],
         "status": "draft",
         "rating": {"average": None, "count": 0},
+        "cover_url": None,
+        "preview_url": None,
         "created_at": made["created_at"],
         "updated_at": made["created_at"],
     }

@@ -37,6 +37,7 @@ from veza.domain.catalog import (
     offer,
 )
 from veza.domain.errors import Invalid
+from veza.domain.media import MediaKind
 from veza.http.auth import caller, caller_if_any, login_optional, login_required
 from veza.http.body import UploadLimits
 from veza.http.deadline import renew
@@ -76,7 +77,8 @@ class RatingOut(Out):
 
 
 class ProductOut(Out):
-    """``price_cents`` is in minor units of ``currency``; ``rating.average`` is null until somebody has rated."""
+    """``price_cents`` is in minor units of ``currency``; ``rating.average`` is null until somebody has rated, each URL
+    while there is nothing to see or hear."""
 
     id: UUID
     seller_id: UUID
@@ -89,6 +91,8 @@ class ProductOut(Out):
     tags: tuple[str, ...]
     status: ProductStatus
     rating: RatingOut
+    cover_url: str | None
+    preview_url: str | None
     created_at: datetime
     updated_at: datetime
 
@@ -184,6 +188,8 @@ class ProductBody(Body):
     seller_id: object = None
     seller: object = None
     rating: object = None
+    cover_url: object = None
+    preview_url: object = None
     created_at: object = None
     updated_at: object = None
 
@@ -232,7 +238,7 @@ async def list_products(query_args: ListQuery) -> Envelope[ProductsOut]:
     listing = query_args.listing()
     check_listing(listing, _reader())
     page = await parts().catalog.page(listing, limit=query_args.limit, offset=query_args.offset)
-    return Envelope[ProductsOut](data=ProductsOut(products=list(map(ProductOut.of, page.products)), total=page.total))
+    return Envelope[ProductsOut](data=ProductsOut(products=list(map(product_out, page.products)), total=page.total))
 
 
 @api.get(PRODUCT)
@@ -257,7 +263,7 @@ async def put_product(product_id: UUID, data: ProductBody) -> Envelope[ProductOu
     `status` published puts it on sale, which needs a file (409 `no_deliverable`); archived takes it off. It never
     becomes a draft again. Orders keep the price they were placed at.
     """
-    allow, currency, now = _owned(), parts().settings.currency, parts().clock()
+    allow, currency, now = owned(), parts().settings.currency, parts().clock()
 
     def decide(product: Product, deliverables: int) -> Product:
         allow(product)
@@ -271,7 +277,7 @@ async def put_product(product_id: UUID, data: ProductBody) -> Envelope[ProductOu
 @validate_response(Envelope[DeletedOut])
 async def delete_product(product_id: UUID) -> Envelope[DeletedOut]:
     """Delete one's own product. One that was ever ordered is archived instead: its buyers keep their files."""
-    await parts().catalog.remove(product_id, _owned())
+    await parts().catalog.remove(product_id, owned())
     return Envelope[DeletedOut](data=DeletedOut())
 
 
@@ -284,7 +290,7 @@ async def post_file(product_id: UUID) -> tuple[Envelope[FileOut], int]:
 
     A product has at most 100. 413 for a file above the platform's limit, 408 for an upload that stalls.
     """
-    allow = _owned()
+    allow = owned()
     allow(await parts().catalog.get(product_id))
     check_new_file(len(await parts().catalog.files_of(product_id)))  # and again once it is here
     limits = UploadLimits(parts().settings.upload_max_bytes)
@@ -316,7 +322,7 @@ async def post_file(product_id: UUID) -> tuple[Envelope[FileOut], int]:
 @validate_response(Envelope[FilesOut])
 async def list_files(product_id: UUID) -> Envelope[FilesOut]:
     """The files of one's own product, in the order they came: all of them, at most 100."""
-    _owned()(await parts().catalog.get(product_id))
+    owned()(await parts().catalog.get(product_id))
     files = await parts().catalog.files_of(product_id)
     return Envelope[FilesOut](data=FilesOut(files=list(map(FileOut.of, files)), total=len(files)))
 
@@ -326,7 +332,7 @@ async def list_files(product_id: UUID) -> Envelope[FilesOut]:
 @validate_response(Envelope[DeletedOut])
 async def delete_file(product_id: UUID, file_id: UUID) -> Envelope[DeletedOut]:
     """Take a file away. 409 once the product was sold, and for the last file of one that is on sale."""
-    await parts().catalog.remove_file(product_id, file_id, _owned())
+    await parts().catalog.remove_file(product_id, file_id, owned())
     return Envelope[DeletedOut](data=DeletedOut())
 
 
@@ -342,7 +348,20 @@ async def product_for_reader(product_id: UUID) -> Product:
 
 
 def _out(product: Product) -> Envelope[ProductOut]:
-    return Envelope[ProductOut](data=ProductOut.of(product))
+    return Envelope[ProductOut](data=product_out(product))
+
+
+def product_out(product: Product) -> ProductOut:
+    cover, preview = (_url(product, kind) for kind in MediaKind)
+    return ProductOut.of(product, cover_url=cover, preview_url=preview)
+
+
+def _url(product: Product, kind: MediaKind) -> str | None:
+    """Where it is seen or heard; another URL for each, so that whoever keeps one keeps no old one."""
+    media = product.media(kind)
+    if media is None:
+        return None
+    return f"{parts().settings.base_url}/api/v1{PRODUCTS}/{product.id}/{kind}?v={media.object_key[:12]}"
 
 
 def _reader() -> User | None:
@@ -350,6 +369,6 @@ def _reader() -> User | None:
     return None if found is None else found.user
 
 
-def _owned() -> Callable[[Product], None]:
+def owned() -> Callable[[Product], None]:
     """Lets the caller's own products pass: 403 for another's that they may see, else 404."""
     return partial(check_owner, user=caller().user)
