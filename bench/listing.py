@@ -59,7 +59,7 @@ INSERT INTO products (id, seller_id, title, description, product_type, price_cen
 SELECT gen_random_uuid(), s.ids[1 + n % 100], 'Title ' || n, repeat('What it sounds like. ', 10), 'track', n % 5000,
        'EUR', ARRAY['synthwave', 'tag' || n % 200], 'published', now() - n * interval '1 minute',
        array_to_tsvector(ARRAY['title', 'some' || n % 50])
-FROM generate_series(1, 4000) AS n, (SELECT array_agg(id) AS ids FROM users) AS s;
+FROM generate_series(1, {many}) AS n, (SELECT array_agg(id) AS ids FROM users) AS s;
 VACUUM ANALYZE users, products;
 """
 
@@ -67,11 +67,8 @@ VACUUM ANALYZE users, products;
 def run() -> list[Measure]:
     """The benchmark of this module, a line for each query."""
     with tempfile.TemporaryDirectory(prefix="veza-bench-") as directory, embedded_dsn(Path(directory)) as dsn:
-        migrate(dsn)
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            for statement in filter(str.strip, SEED.split(";")):
-                connection.execute(statement.encode())
-        with _server("veza", dsn) as ours, _server("peer", dsn) as peer:
+        seed(dsn, 4000)
+        with server("veza", dsn) as ours, server("peer", dsn) as peer:
             for query in QUERIES.values():
                 assert ours.says(PATH + query) == peer.says(PATH + query)
             return [_measure(ours, peer, name, query) for name, query in QUERIES.items()]
@@ -109,8 +106,16 @@ class Server:
         return float(spent.user + spent.system)
 
 
+def seed(dsn: str, many: int) -> None:
+    """So many published products of a hundred sellers, in an empty database."""
+    migrate(dsn)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for statement in filter(str.strip, SEED.replace("{many}", str(many)).split(";")):
+            connection.execute(statement.encode())
+
+
 @contextmanager
-def _server(side: str, dsn: str) -> Iterator[Server]:
+def server(side: str, dsn: str) -> Iterator[Server]:
     """Run one side in a process of its own, which says its port first."""
     process = subprocess.Popen([sys.executable, "-m", "bench.listing", side, dsn], stdout=subprocess.PIPE, text=True)
     try:

@@ -64,6 +64,22 @@ async def _hammer(port: int, path: str, connections: int, seconds: float) -> int
     return answered
 
 
+async def _one_by_one(port: int, path: str, count: int) -> list[float]:
+    connection = Connection(port, f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+    taken = []
+    for _ in range(count):
+        began = perf_counter()
+        assert await connection.ask() == 200
+        taken.append(perf_counter() - began)
+    await connection.aclose()
+    return taken
+
+
+def latencies(port: int, path: str, *, count: int) -> list[float]:
+    """Seconds that each of so many answers took, asked for one after the other."""
+    return trio.run(_one_by_one, port, path, count)
+
+
 def answers(port: int, path: str, *, connections: int, seconds: float) -> int:
     """How many answers a server on this machine gives to so many connections in this time."""
     return trio.run(_hammer, port, path, connections, seconds)

@@ -134,7 +134,9 @@ async def test_a_database_that_is_away_is_told_in_one_line(tmp_path: Path, envir
     assert "s3cret" not in said
 
 
-@pytest.mark.parametrize("url", ["postgresql//veza:s3cret@host/veza", "postgresql://veza@host:s3cret/veza"])
+@pytest.mark.parametrize(
+    "url", ["postgresql//veza:s3cret@host/veza", "postgresql://veza@host:s3cret/veza", "host=host password=s3cret"]
+)
 @pytest.mark.parametrize("command", [("migrate",), ("admin", "grant", "a@veza.example")])
 async def test_an_address_that_cannot_be_read_is_not_repeated(
     tmp_path: Path, url: str, command: tuple[str, ...]

@@ -107,6 +107,8 @@ def _locked(dsn: str) -> Iterator[None]:
 
 
 def _connect(dsn: str) -> psycopg.Connection[Any]:
+    if not dsn.startswith(("postgresql://", "postgres://")):  # libpq reads other forms too, and the rest of us does not
+        raise DatabaseUnavailable(UNREADABLE)
     try:
         return psycopg.connect(dsn, autocommit=True, connect_timeout=CONNECT_SECONDS)
     except psycopg.Error as error:
