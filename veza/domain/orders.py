@@ -37,7 +37,10 @@ class Offer:
 
 @dataclass(frozen=True)
 class OrderItem:
-    """A line of an order, its price frozen. Amounts are minor units of the order's currency."""
+    """A line of an order, its price frozen. Amounts are minor units of the order's currency.
+
+    ``licence_key`` is made by the store with the line, and is the buyer's while the order entitles them.
+    """
 
     id: UUID
     product_id: UUID
@@ -46,6 +49,7 @@ class OrderItem:
     quantity: int
     unit_price_cents: int
     total_cents: int
+    licence_key: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,11 @@ class Order:
     paid_at: datetime | None
     expires_at: datetime
     payment: OrderPayment | None
+
+    @property
+    def entitles(self) -> bool:
+        """Whether its buyer may have what is in it."""
+        return self.status in ENTITLING
 
     @property
     def unopened(self) -> bool:
@@ -222,5 +231,5 @@ def _earnings(items: Sequence[OrderItem], fee_bp: int) -> tuple[Earning, ...]:
 
 def check_entitled(order: Order) -> None:
     """Raises Conflict while an order gives no right to its files."""
-    if order.status not in ENTITLING:
+    if not order.entitles:
         raise Conflict(f"This order is {order.status}; its files are for orders that are paid.", code="not_paid")

@@ -123,6 +123,7 @@ class Orders:
             await _insert(tx, order)
             if order.payment is None:
                 await _land(tx, order.id, buyer_id)
+                order = await _read(tx, order.id)  # with its licence keys
             return Placed(order, repeated=False)
 
     async def get(self, order_id: UUID, buyer_id: UUID) -> Order:
@@ -275,6 +276,7 @@ def _item(row: Record) -> OrderItem:
         quantity=row["quantity"],
         unit_price_cents=row["unit_price_cents"],
         total_cents=row["total_cents"],
+        licence_key=row["licence_key"],
     )
 
 

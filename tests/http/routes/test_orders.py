@@ -68,6 +68,7 @@ async def test_an_order_tells_its_buyer_what_they_pay_and_with_what(shop: Shop) 
                 "quantity": 2,
                 "unit_price_cents": product["price_cents"],
                 "total_cents": 2 * product["price_cents"],
+                "licence_key": None,
             }
             for item, product in zip(order["items"], (track, pack), strict=True)
         ],
@@ -94,7 +95,8 @@ async def test_the_price_and_the_fee_are_those_of_the_moment_it_was_placed(shop:
     data(await shop.set(seller, track, price_cents=1, title="Renamed"))
     await shop.pay(order)
     paid = await shop.until_status(buyer, order, "paid")
-    assert (paid["total_cents"], paid["items"]) == (2999, order["items"])
+    [line], [frozen] = paid["items"], order["items"]
+    assert (paid["total_cents"], line | {"licence_key": None}) == (2999, frozen)
     assert shop.run("SELECT seller_id::text, amount_cents, platform_fee_cents FROM transfers") == [
         (seller.id, 2699, 300)
     ]
@@ -156,6 +158,18 @@ async def test_a_free_order_is_paid_at_once_and_moves_no_money(shop: Shop) -> No
     assert (await shop.house.get(download["url"], buyer)).content == BYTES
     assert await payments_at_the_provider(shop) == 0
     assert shop.run("SELECT (SELECT count(*) FROM journals) + (SELECT count(*) FROM transfers)") == [(0,)]
+
+
+async def test_each_line_has_a_licence_key_while_its_order_entitles_the_buyer(shop: Shop) -> None:
+    seller, buyer = await two(shop)
+    track, gift = await shop.on_sale(seller), await shop.on_sale(seller, price_cents=0)
+    free = await shop.ordered(buyer, gift)
+    paid = await shop.bought(buyer, track, gift)
+    keys = [item["licence_key"] for order in (free, paid) for item in order["items"]]
+    assert len({UUID(key) for key in keys}) == 3
+    assert await order_of(shop, buyer, paid) == paid
+    shop.run("UPDATE orders SET status = 'refunded'")
+    assert [item["licence_key"] for item in (await order_of(shop, buyer, paid))["items"]] == [None, None]
 
 
 # -- idempotency keys --------------------------------------------------------------------------------------------------

@@ -54,12 +54,15 @@ class OrderBody(Body):
 
 
 class ItemOut(Out):
+    """``licence_key`` proves the purchase of this line, for its whole quantity; null while the order is not paid."""
+
     id: UUID
     product_id: UUID
     title: str
     quantity: int
     unit_price_cents: int
     total_cents: int
+    licence_key: UUID | None
 
 
 class PaymentOut(Out):
@@ -131,7 +134,11 @@ class LibraryOut(Out):
 
 def _order(order: Order) -> OrderOut:
     key = parts().checkout.publishable_key
-    return OrderOut.of(order, payment=order.payment and PaymentOut.of(order.payment, publishable_key=key))
+    return OrderOut.of(
+        order,
+        items=[ItemOut.of(item, licence_key=item.licence_key if order.entitles else None) for item in order.items],
+        payment=order.payment and PaymentOut.of(order.payment, publishable_key=key),
+    )
 
 
 def _downloads(files: Iterable[ProductFile], order_id: UUID) -> list[DownloadOut]:
