@@ -41,6 +41,7 @@ from veza.store.orders import Orders
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
 from veza.store.reviews import Reviews
+from veza.store.sales import Sales
 from veza.store.sessions import Sessions
 from veza.supervisors import Supervisor, run_tree
 from veza.supervisors.tree import TreeParts, tree
@@ -110,6 +111,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             catalog=Catalog(database),
             objects=objects,
             reviews=Reviews(database),
+            sales=Sales(database),
             orders=Orders(database),
             library=Library(database),
             checkout=_checkout(settings),

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from veza.domain.errors import Conflict
+
 KEY_LIFETIME = timedelta(hours=23)
 # Stripe forgets an idempotency key no sooner than after 24 h (docs.stripe.com/api/idempotent_requests); an hour is
 # left for clocks that disagree. An older key proves nothing, so what exists is listed before it is used again.
@@ -398,3 +400,20 @@ def may_retry(transfer: Transfer) -> bool:
     if transfer.status is TransferStatus.HELD:
         return transfer.hold_reason in (HoldReason.NOT_ONBOARDED, HoldReason.AWAITING_FUNDS)
     return transfer.status is TransferStatus.FAILED
+
+
+HOLDABLE = frozenset({TransferStatus.PENDING, TransferStatus.FAILED})
+
+
+def check_may_hold(transfer: Transfer) -> None:
+    """Raises Conflict for a transfer that an admin can't hold: it is in hand or over, or held for what must lift it."""
+    passing = transfer.hold_reason in (HoldReason.NOT_ONBOARDED, HoldReason.AWAITING_FUNDS)
+    if transfer.status not in HOLDABLE and not passing:
+        told = transfer.hold_reason or transfer.status
+        raise Conflict(f"A transfer that is {told.value} can't be held.", code="not_holdable")
+
+
+def check_may_release(transfer: Transfer) -> None:
+    """Raises Conflict for a transfer that no admin holds: what caused a hold is what lifts it."""
+    if transfer.hold_reason is not HoldReason.ADMIN:
+        raise Conflict("Only what an admin holds is released by one.", code="not_releasable")

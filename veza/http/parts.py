@@ -29,6 +29,7 @@ from veza.store.orders import Orders
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
 from veza.store.reviews import Reviews
+from veza.store.sales import Sales
 from veza.store.sessions import Sessions
 
 EXTENSION = "veza.parts"
@@ -132,6 +133,7 @@ class Parts:
     catalog: Catalog
     objects: Objects
     reviews: Reviews
+    sales: Sales
     orders: Orders
     library: Library
     checkout: Checkout

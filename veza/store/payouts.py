@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -24,10 +24,12 @@ from veza.domain.payouts import (
     Retry,
     Transfer,
     TransferStatus,
+    check_may_hold,
+    check_may_release,
     may_retry,
 )
 from veza.store import audit
-from veza.store.bridge import Database, Record
+from veza.store.bridge import Database, Record, Transaction
 
 COLUMNS: Final = ", ".join(field.name for field in fields(Transfer))
 
@@ -133,10 +135,55 @@ FROM connect_accounts
 WHERE status = 'held' AND hold_reason = 'not_onboarded' AND user_id = seller_id AND transfers_active
 """
 
+# As an admin holds and releases. Nothing of what is known and doubted of the key is forgotten. Released, it is due at
+# once, its tries counted anew, unless its seller has gone from board meanwhile.
+HOLD: Final = """
+UPDATE transfers SET status = 'held', hold_reason = 'admin', next_retry_at = NULL, updated_at = now() WHERE id = $1
+"""
+LET_GO: Final = """
+UPDATE transfers AS t SET updated_at = now(), attempts = 0,
+    status = CASE WHEN able THEN 'pending' ELSE 'held' END,
+    hold_reason = CASE WHEN NOT able THEN 'not_onboarded' END,
+    next_retry_at = CASE WHEN able THEN greatest(now(), t.created_at + $2) END
+FROM (SELECT EXISTS (
+    SELECT FROM transfers JOIN connect_accounts ON user_id = seller_id WHERE id = $1 AND transfers_active
+) AS able) AS seller
+WHERE t.id = $1
+"""
+
+TOTALS: Final = """
+SELECT status, count(*) AS count, sum(amount_cents)::bigint AS amount_cents FROM transfers WHERE {} GROUP BY status
+"""
+
+# What a seller waits for: all that is on its way, when the next of it is due, and what is held.
+WAITING: Final = """
+SELECT coalesce(sum(amount_cents) FILTER (WHERE status = 'held'), 0)::bigint AS held,
+       coalesce(sum(amount_cents) FILTER (WHERE status <> 'held'), 0)::bigint AS due,
+       min(next_retry_at) FILTER (WHERE status <> 'held') AS due_at
+FROM transfers WHERE seller_id = $1 AND status IN ('pending', 'processing', 'failed', 'held')
+"""
+
 RELEASABLE: Final = """
 SELECT EXISTS (SELECT FROM transfers JOIN connect_accounts ON user_id = seller_id
                WHERE status = 'held' AND hold_reason = 'not_onboarded' AND transfers_active)
 """
+
+
+@dataclass(frozen=True)
+class Total:
+    """Of the transfers of one status: how many, and what they add up to."""
+
+    count: int
+    amount_cents: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A seller's shares that are not paid yet, in minor units: ``held``, and ``due``, the next of it ``due_at``."""
+
+    held: int
+    due: int
+    due_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -210,14 +257,49 @@ class Payouts:
         async with self._db.transaction() as tx:
             return _count(await tx.execute(RELEASE, self._delay))
 
+    async def hold(self, transfer_id: UUID, by: By, reason: str) -> Transfer:
+        """Keep a transfer from being tried until an admin releases it. Raises NotFound, Conflict."""
+        return await self._move(transfer_id, check_may_hold, (HOLD,), by, "transfer.hold", {"reason": reason})
+
+    async def let_go(self, transfer_id: UUID, by: By) -> Transfer:
+        """Release what an admin holds. Raises NotFound, Conflict."""
+        return await self._move(transfer_id, check_may_release, (LET_GO, self._delay), by, "transfer.release", {})
+
+    async def _move(
+        self,
+        transfer_id: UUID,
+        check: Callable[[Transfer], None],
+        update: tuple[str, *tuple[object, ...]],
+        by: By,
+        action: str,
+        details: Mapping[str, object],
+    ) -> Transfer:
+        async with self._db.transaction() as tx:
+            before = await _find(tx, transfer_id, "FOR UPDATE")
+            check(before)
+            sql, *values = update
+            await tx.execute(sql, transfer_id, *values)
+            was = {"status": before.status, "hold_reason": before.hold_reason}
+            await audit.write(tx, self._new_id(), by, action, f"transfer:{transfer_id}", was | dict(details))
+            return await _find(tx, transfer_id)
+
     # -- reading ----------------------------------------------------------------------------------------------------
 
     async def get(self, transfer_id: UUID) -> Transfer:
         """Raises NotFound."""
-        row = await self._db.fetchrow(f"SELECT {COLUMNS} FROM transfers WHERE id = $1", transfer_id)
-        if row is None:
-            raise NotFound("There is no such transfer.")
-        return _transfer(row)
+        return await _find(self._db, transfer_id)
+
+    async def totals(self, wanted: Wanted) -> dict[TransferStatus, Total]:
+        """What there is of each status among those wanted, whatever status was asked for."""
+        where, values = _where(replace(wanted, status=None))
+        rows = await self._db.fetch(TOTALS.format(where), *values)
+        found = {TransferStatus(row["status"]): Total(row["count"], row["amount_cents"]) for row in rows}
+        return {status: found.get(status, Total(0, 0)) for status in TransferStatus}
+
+    async def waiting(self, seller_id: UUID) -> Waiting:
+        """What a seller has still to get."""
+        row = await self._db.fetchrow(WAITING, seller_id)
+        return Waiting(0, 0, None) if row is None else Waiting(**dict(row))
 
     async def list(self, wanted: Wanted, limit: int, offset: int) -> tuple[list[Transfer], int]:
         """A page, newest first, and how many there are in all."""
@@ -232,6 +314,13 @@ class Payouts:
                 offset,
             )
         return [_transfer(row) for row in rows], total
+
+
+async def _find(queries: Database | Transaction, transfer_id: UUID, lock: str = "") -> Transfer:
+    row = await queries.fetchrow(f"SELECT {COLUMNS} FROM transfers WHERE id = $1 {lock}", transfer_id)
+    if row is None:
+        raise NotFound("There is no such transfer.")
+    return _transfer(row)
 
 
 def _where(wanted: Wanted) -> tuple[str, Sequence[object]]:

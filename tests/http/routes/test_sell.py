@@ -49,7 +49,8 @@ async def test_someone_who_never_asked_has_no_account_and_no_balance(house: Hous
     ana = await house.sign_up("ana")
     assert data(await house.get("/sell/connect/status", ana)) == NOT_CONNECTED
     balance = data(await house.get("/sell/balance", ana))
-    assert balance == {"connected": False, "available": 0, "pending": 0, "currency": "EUR"}
+    nothing = {"available": 0, "pending": 0, "due": 0, "due_at": None, "held": 0, "currency": "EUR"}
+    assert balance == nothing | {"connected": False}
     assert data(await house.get("/sell/transfers", ana)) == {"transfers": [], "total": 0}
 
 
@@ -60,6 +61,8 @@ async def test_a_share_waits_for_its_seller_to_come_on_board_and_is_then_paid(ho
         [held] = data(await house.get("/sell/transfers?status=held", ana))["transfers"]
         assert (held["order_id"], held["hold_reason"], held["amount_cents"]) == (order["id"], "not_onboarded", 2699)
         assert (held["next_retry_at"], held["platform_fee_cents"], held["currency"]) == (None, 300, "EUR")
+        waiting = data(await house.get("/sell/balance", ana))
+        assert (waiting["held"], waiting["due"], waiting["available"]) == (2699, 0, 0)
 
         back = await fill_in(house, await onboarding_link(house, ana))
         assert back.url.path == "/api/v1/sell/connect/return"
@@ -72,6 +75,7 @@ async def test_a_share_waits_for_its_seller_to_come_on_board_and_is_then_paid(ho
         assert transfer["completed_at"] is not None
         balance = data(await house.get("/sell/balance", ana))
         assert (balance["connected"], balance["available"]) == (True, 2699)
+        assert (balance["due"], balance["held"], balance["due_at"]) == (0, 0, None)
 
 
 async def test_a_seller_sees_their_own_transfers_only_and_no_more_of_them_than_is_theirs_to_know(house: House) -> None:

@@ -195,3 +195,76 @@ async def test_a_key_that_the_provider_refuses_stops_the_payouts_and_is_told_to_
         await scene.house.until("/readyz", None, lambda seen: seen["checks"]["actors"]["status"] == "degraded")
         [waiting] = data(await scene.house.get("/admin/transfers", scene.admin))["transfers"]
     assert (waiting["status"], waiting["retry_count"], waiting["failure_code"]) == ("pending", 0, "unauthorized")
+
+
+# -- held and released -------------------------------------------------------------------------------------------------
+
+MOVES = "SELECT actor_id::text, action, resource, details FROM audit_entries WHERE action LIKE 'transfer.%' ORDER BY at"
+
+
+async def moved(scene: Scene, transfer: Any, what: str, **body: object) -> Any:
+    return data(await scene.house.post(f"/admin/transfers/{transfer['id']}/{what}", scene.admin, json=body))
+
+
+async def test_what_an_admin_holds_is_not_tried_until_one_releases_it_and_both_are_audited(scene: Scene) -> None:
+    with trio.fail_after(30):
+        failed = await scene.refused_for_good()
+        held = await moved(scene, failed, "hold", reason="The seller called.")
+        assert (held["status"], held["hold_reason"], held["next_retry_at"]) == ("held", "admin", None)
+        retried = await scene.house.post(f"/admin/transfers/{failed['id']}/retry", scene.admin)
+        assert (retried.status_code, retried.json()["code"]) == (409, "not_retryable")
+        assert await scene.at_the_provider() == 0
+        assert (await moved(scene, failed, "release"))["status"] == "pending"
+        paid = await scene.newest("completed")
+        assert paid["id"] == failed["id"]
+    was = {"status": "failed", "hold_reason": None}
+    told = {"status": "held", "hold_reason": "admin"}
+    resource = f"transfer:{failed['id']}"
+    assert scene.shop.run(MOVES) == [
+        (scene.admin.id, "transfer.hold", resource, was | {"reason": "The seller called."}),
+        (scene.admin.id, "transfer.release", resource, told),
+    ]
+
+
+async def test_released_a_transfer_waits_on_for_its_seller_to_come_on_board(house: House) -> None:
+    shop, admin = Shop(house), await house.admin()
+    ana, ben = await house.sign_up("ana"), await house.sign_up("ben")
+    with trio.fail_after(30):
+        await shop.bought(ben, await shop.on_sale(ana))
+        [transfer] = data(await house.get("/admin/transfers", admin))["transfers"]
+        path = f"/admin/transfers/{transfer['id']}"
+        assert data(await house.post(f"{path}/hold", admin))["hold_reason"] == "admin"
+        released = data(await house.post(f"{path}/release", admin))
+    assert (released["status"], released["hold_reason"]) == ("held", "not_onboarded")
+
+
+async def test_what_is_over_or_held_for_another_reason_is_neither_held_nor_released(scene: Scene) -> None:
+    with trio.fail_after(30):
+        await scene.sold()
+        paid = await scene.newest("completed")
+        path = f"/admin/transfers/{paid['id']}"
+        held, released = [await scene.house.post(f"{path}/{what}", scene.admin) for what in ("hold", "release")]
+        assert (held.status_code, held.json()["code"]) == (409, "not_holdable")
+        assert (released.status_code, released.json()["code"]) == (409, "not_releasable")
+        scene.shop.run("UPDATE transfers SET status = 'held', hold_reason = 'disputed' WHERE id = %s", paid["id"])
+        for what in ("hold", "release"):
+            assert (await scene.house.post(f"{path}/{what}", scene.admin)).status_code == 409
+        for reader, status in ((None, 401), (scene.ana, 403)):
+            assert (await scene.house.post(f"{path}/hold", reader)).status_code == status
+        assert (await scene.house.post(f"/admin/transfers/{uuid4()}/hold", scene.admin)).status_code == 404
+        wrong = await scene.house.post(f"{path}/hold", scene.admin, json={"reason": "x" * 501})
+        assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid")
+    assert scene.shop.run(MOVES) == []
+
+
+async def test_the_list_adds_up_what_there_is_of_each_status(scene: Scene) -> None:
+    with trio.fail_after(30):
+        await scene.sold()
+        await scene.sold(price_cents=1000)
+        await scene.house.until("/admin/transfers?status=completed", scene.admin, lambda seen: seen["total"] == 2)
+        totals = data(await scene.house.get("/admin/transfers?status=held&limit=1", scene.admin))["totals"]
+        assert totals.pop("completed") == {"count": 2, "amount_cents": 2699 + 900}
+        assert set(totals) == {"pending", "processing", "failed", "held", "reversed"}
+        assert all(total == {"count": 0, "amount_cents": 0} for total in totals.values())
+        none = data(await scene.house.get(f"/admin/transfers?seller_id={uuid4()}", scene.admin))["totals"]
+        assert none["completed"] == {"count": 0, "amount_cents": 0}

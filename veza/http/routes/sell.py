@@ -26,11 +26,18 @@ api = Blueprint("sell", __name__)
 
 
 class BalanceOut(Out):
-    """What the payout provider holds for the seller, in minor units of ``currency``. Nothing without an account."""
+    """In minor units of ``currency``.
+
+    ``available`` and ``pending`` are at the payout provider, nothing without an account. On their way there are
+    ``due``, the next of it at ``due_at``, and ``held``, of which each transfer tells the reason.
+    """
 
     connected: bool
     available: int
     pending: int
+    due: int
+    due_at: datetime | None
+    held: int
     currency: str
 
 
@@ -91,11 +98,15 @@ async def get_balance() -> Envelope[BalanceOut]:
     account = await parts().connect.find(caller().id)
     account_id = account and account.account_id
     balance = await parts().stripe.balance(account_id) if account_id else Balance(0, 0)
+    waiting = await parts().payouts.waiting(caller().id)
     return Envelope[BalanceOut](
         data=BalanceOut(
             connected=account_id is not None,
             available=balance.available,
             pending=balance.pending,
+            due=waiting.due,
+            due_at=waiting.due_at,
+            held=waiting.held,
             currency=parts().settings.currency,
         )
     )

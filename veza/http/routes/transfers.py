@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 from quart import Blueprint
-from quart_schema import validate_querystring, validate_response
+from quart_schema import validate_querystring, validate_request, validate_response
 
 from veza.actors import payouts
 from veza.domain.errors import Invalid
 from veza.domain.payouts import TransferStatus
 from veza.http.auth import admin_only, by
 from veza.http.deadline import within
-from veza.http.envelope import Envelope, Out
+from veza.http.envelope import Body, Envelope, Out
 from veza.http.fields import Moment
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.routes.sell import SellerTransferOut
 from veza.store.payouts import Wanted
 
+REASON_LENGTH = 500
 RETRY_SECONDS = 45.0  # a call of the payout provider at its timeout, and recording what came of it
 
 api = Blueprint("transfers", __name__)
@@ -33,9 +35,23 @@ class TransferOut(SellerTransferOut):
     failure_message: str | None
 
 
+class TotalOut(Out):
+    count: int
+    amount_cents: int
+
+
 class TransfersOut(Out):
+    """``totals``: of each status, by the same filters but that of the status."""
+
     transfers: list[TransferOut]
     total: int
+    totals: dict[TransferStatus, TotalOut]
+
+
+class HoldBody(Body):
+    """``reason`` is for the audit."""
+
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, max_length=REASON_LENGTH)] = ""
 
 
 class TransfersQuery(Paging):
@@ -57,8 +73,14 @@ async def get_transfers(query_args: TransfersQuery) -> Envelope[TransfersOut]:
     if wanted.since is not None and wanted.until is not None and wanted.since > wanted.until:
         raise Invalid("`from` is later than `to`.", field="from")
     found, total = await parts().payouts.list(wanted, query_args.limit, query_args.offset)
-    transfers = [TransferOut.of(each) for each in found]
-    return Envelope[TransfersOut](data=TransfersOut(transfers=transfers, total=total))
+    totals = await parts().payouts.totals(wanted)
+    return Envelope[TransfersOut](
+        data=TransfersOut(
+            transfers=[TransferOut.of(each) for each in found],
+            total=total,
+            totals={status: TotalOut.of(each) for status, each in totals.items()},
+        )
+    )
 
 
 @api.post("/admin/transfers/<uuid:transfer_id>/retry")
@@ -71,4 +93,23 @@ async def retry(transfer_id: UUID) -> Envelope[TransferOut]:
     409 unless it failed, or is held as not_onboarded or awaiting_funds.
     """
     transfer = await payouts.retry(parts().refs.payouts, transfer_id, by())
+    return Envelope[TransferOut](data=TransferOut.of(transfer))
+
+
+@api.post("/admin/transfers/<uuid:transfer_id>/hold")
+@admin_only
+@validate_request(HoldBody)
+@validate_response(Envelope[TransferOut])
+async def hold(transfer_id: UUID, data: HoldBody) -> Envelope[TransferOut]:
+    """Keep it from being tried until an admin releases it; audited. 409 while it is being tried, or when it is over."""
+    return Envelope[TransferOut](data=TransferOut.of(await parts().payouts.hold(transfer_id, by(), data.reason)))
+
+
+@api.post("/admin/transfers/<uuid:transfer_id>/release")
+@admin_only
+@validate_response(Envelope[TransferOut])
+async def release(transfer_id: UUID) -> Envelope[TransferOut]:
+    """Let it go on; audited. 409 unless an admin holds it: what caused a hold is what lifts it."""
+    transfer = await parts().payouts.let_go(transfer_id, by())
+    payouts.ring(parts().refs.payouts)
     return Envelope[TransferOut](data=TransferOut.of(transfer))
