@@ -40,6 +40,7 @@ from veza.store.library import Library
 from veza.store.orders import Orders
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
+from veza.store.reconciliations import Reconciliations
 from veza.store.reviews import Reviews
 from veza.store.sales import Sales
 from veza.store.sessions import Sessions
@@ -80,6 +81,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
         open_stripe(settings) as stripe,
     ):
         payments, payouts, connect = Payments(database), Payouts(database, new_id, delay), Connect(database, delay)
+        reconciliations = Reconciliations(database, new_id)
         root, refs = tree(
             TreeParts(
                 payments=payments,
@@ -93,6 +95,8 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
                 leases=Leases(settings.transfer_claim_seconds, settings.provider_timeout_seconds),
                 reconcile_every=timedelta(seconds=settings.reconcile_seconds),
                 payout_delay=delay,
+                reconciliations=reconciliations,
+                payouts_configured=settings.payouts_configured,
             )
         )
         parts = Parts(
@@ -112,6 +116,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             objects=objects,
             reviews=Reviews(database),
             sales=Sales(database),
+            reconciliations=reconciliations,
             orders=Orders(database),
             library=Library(database),
             checkout=_checkout(settings),

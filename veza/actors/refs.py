@@ -9,6 +9,7 @@ from veza.actors.onboarding import OnboardingRef
 from veza.actors.payments import Messages as PaymentsMessages
 from veza.actors.payments import Till
 from veza.actors.payouts import PayoutsRef
+from veza.actors.reconciler import ReconcilerRef
 
 
 @dataclass(frozen=True)
@@ -16,3 +17,4 @@ class Refs:
     payments: Ref[PaymentsMessages, Till]
     payouts: PayoutsRef
     onboarding: OnboardingRef
+    reconciler: ReconcilerRef

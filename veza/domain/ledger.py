@@ -30,11 +30,26 @@ class Entry:
 
 @dataclass(frozen=True)
 class Finding:
-    """A row an invariant's query should not have found."""
+    """A row an invariant's query should not have found. ``code`` names the kind of it, for programs."""
 
     invariant: str
     subject: str
     detail: str
+    code: str
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What one look through the books found. ``provider_asked``: whether they were held against the provider's too."""
+
+    id: UUID
+    ran_at: datetime
+    provider_asked: bool
+    findings: tuple[Finding, ...]
+
+    @property
+    def balanced(self) -> bool:
+        return not self.findings
 
 
 @dataclass(frozen=True)
@@ -101,22 +116,26 @@ def compare(
         found = theirs.get(each.external_ref)
         if found is None:
             if each.completed_at < listed_from:
-                yield Finding(PROVIDER, each.transfer_id, f"booked as {each.external_ref}, which the provider has not")
+                yield _differs("missing_at_provider", each.transfer_id, f"the provider has no {each.external_ref}")
         else:
             yield from _differences(each, found)
     for ref, found in theirs.items():
         row = ours.get(found.transfer_id or "")
         if row is None or (row.settled and row.external_ref != ref):
-            yield Finding(PROVIDER, ref, f"the provider sent {found.amount_cents} {found.currency} that is not booked")
+            yield _differs("not_booked", ref, f"the provider sent {found.amount_cents} {found.currency}")
     for transfer_id, times in Counter(each.transfer_id for each in listed if each.transfer_id).items():
         if times > 1:
-            yield Finding(PROVIDER, transfer_id, f"the provider made this transfer {times} times")
+            yield _differs("made_twice", transfer_id, f"the provider made this transfer {times} times")
 
 
 def _differences(booked: BookedTransfer, listed: ListedTransfer) -> Iterator[Finding]:
     mine = (booked.amount_cents, booked.currency, booked.destination)
     theirs = (listed.amount_cents, listed.currency, listed.destination)
     if mine != theirs:
-        yield Finding(PROVIDER, booked.transfer_id, f"booked as {mine}, the provider has {theirs}")
+        yield _differs("unlike", booked.transfer_id, f"booked as {mine}, the provider has {theirs}")
     if listed.reversed_cents:
-        yield Finding(PROVIDER, booked.transfer_id, f"{listed.reversed_cents} were reversed and are not booked so")
+        yield _differs("reversal_not_booked", booked.transfer_id, f"{listed.reversed_cents} were reversed")
+
+
+def _differs(code: str, subject: str, detail: str) -> Finding:
+    return Finding(PROVIDER, subject, detail, code)

@@ -28,6 +28,7 @@ from veza.store.library import Library
 from veza.store.orders import Orders
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
+from veza.store.reconciliations import Reconciliations
 from veza.store.reviews import Reviews
 from veza.store.sales import Sales
 from veza.store.sessions import Sessions
@@ -134,6 +135,7 @@ class Parts:
     objects: Objects
     reviews: Reviews
     sales: Sales
+    reconciliations: Reconciliations
     orders: Orders
     library: Library
     checkout: Checkout

@@ -201,4 +201,5 @@ class Ledger:
 
 async def _look_for(moment: Snapshot, name: str) -> list[Finding]:
     rows = await moment.fetch(INVARIANTS[name])
-    return [Finding(name, str(row["subject"] or "platform"), row["detail"]) for row in rows]
+    code = f"invariant_{name[0]}"
+    return [Finding(name, str(row["subject"] or "platform"), row["detail"], code) for row in rows]

@@ -10,6 +10,7 @@ from random import Random
 from veza.actors.onboarding import Onboarder
 from veza.actors.payments import Payments
 from veza.actors.payouts import Leases, Payer, ring
+from veza.actors.reconciler import Reconciler
 from veza.actors.refs import Refs
 from veza.domain.ids import NewId
 from veza.domain.payouts import RetryPolicy
@@ -18,6 +19,7 @@ from veza.gateways.stripe import Stripe
 from veza.store.connect import Connect
 from veza.store.payments import Payments as PaymentRows
 from veza.store.payouts import Payouts
+from veza.store.reconciliations import Reconciliations
 from veza.supervisors.child import Intensity, permanent
 from veza.supervisors.supervisor import Supervisor, one_for_one
 
@@ -39,6 +41,8 @@ class TreeParts:
     leases: Leases
     reconcile_every: timedelta
     payout_delay: timedelta
+    reconciliations: Reconciliations
+    payouts_configured: bool
 
 
 def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
@@ -63,6 +67,9 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
             payout_delay=parts.payout_delay,
         ),
     )
+    reconciler = permanent(
+        "reconciler", lambda: Reconciler(parts.reconciliations, parts.stripe if parts.payouts_configured else None)
+    )
     # One for one: each works from its own rows, and none holds anything of another's that a restart would stale.
-    money = one_for_one("money", payouts, onboarding, payments, intensity=BLIPS)
-    return one_for_one("veza", money, intensity=BLIPS), Refs(payments.ref, payouts.ref, onboarding.ref)
+    money = one_for_one("money", payouts, onboarding, payments, reconciler, intensity=BLIPS)
+    return one_for_one("veza", money, intensity=BLIPS), Refs(payments.ref, payouts.ref, onboarding.ref, reconciler.ref)

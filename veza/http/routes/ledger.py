@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from quart import Blueprint
-from quart_schema import validate_response
+from datetime import datetime
+from uuid import UUID
 
-from veza.http.auth import admin_only
+from quart import Blueprint
+from quart_schema import validate_querystring, validate_response
+
+from veza.actors import reconciler
+from veza.http.auth import admin_only, by
 from veza.http.deadline import within
 from veza.http.envelope import Envelope, Out
+from veza.http.paging import Paging
 from veza.http.parts import parts
 
 VERIFY_SECONDS = 120.0  # the payout provider lists a hundred transfers a call
@@ -16,8 +21,13 @@ api = Blueprint("ledger", __name__)
 
 
 class FindingOut(Out):
-    """What breaks an invariant: which, for which row, and how."""
+    """What breaks an invariant: which, for which row, and how.
 
+    ``code`` names the kind: ``invariant_1`` and so on within our own books; against the payout provider's,
+    ``missing_at_provider``, ``not_booked``, ``made_twice``, ``unlike`` or ``reversal_not_booked``.
+    """
+
+    code: str
     invariant: str
     subject: str
     detail: str
@@ -29,6 +39,19 @@ class VerifiedOut(Out):
     balanced: bool
     provider_asked: bool
     findings: list[FindingOut]
+
+
+class ReconciliationOut(Out):
+    id: UUID
+    ran_at: datetime
+    balanced: bool
+    provider_asked: bool
+    findings: list[FindingOut]
+
+
+class ReconciliationsOut(Out):
+    reconciliations: list[ReconciliationOut]
+    total: int
 
 
 @api.get("/admin/ledger/verify")
@@ -46,3 +69,24 @@ async def verify() -> Envelope[VerifiedOut]:
             findings=[FindingOut.of(finding) for finding in findings],
         )
     )
+
+
+@api.get("/admin/reconciliations")
+@admin_only
+@validate_querystring(Paging)
+@validate_response(Envelope[ReconciliationsOut])
+async def get_reconciliations(query_args: Paging) -> Envelope[ReconciliationsOut]:
+    """What each daily reconciliation found, and those that were asked for; the latest first."""
+    found, total = await parts().reconciliations.page(limit=query_args.limit, offset=query_args.offset)
+    shown = list(map(ReconciliationOut.of, found))
+    return Envelope[ReconciliationsOut](data=ReconciliationsOut(reconciliations=shown, total=total))
+
+
+@api.post("/admin/reconciliations")
+@within(VERIFY_SECONDS)
+@admin_only
+@validate_response(Envelope[ReconciliationOut], 201)
+async def post_reconciliation() -> tuple[Envelope[ReconciliationOut], int]:
+    """Reconcile now: as `/admin/ledger/verify`, and kept. Audited. 503 while the payout provider can't be asked."""
+    done = await reconciler.reconcile(parts().refs.reconciler, by())
+    return Envelope[ReconciliationOut](data=ReconciliationOut.of(done)), 201
