@@ -58,8 +58,9 @@ _directory: Final = partial(tempfile.TemporaryDirectory, prefix="veza-bench-")
 # A sale's rows, as settlement leaves them: paid, captured, its transfer due.
 SALE: Final = """
 WITH sold AS (
-    INSERT INTO orders (id, buyer_id, status, currency, total_cents, paid_at, expires_at)
-    SELECT gen_random_uuid(), %(seller)s, 'paid', 'EUR', 2999, now(), now() FROM generate_series(1, %(many)s)
+    INSERT INTO orders (id, buyer_id, status, currency, total_cents, paid_at, expires_at, invoice_number)
+    SELECT gen_random_uuid(), %(seller)s, 'paid', 'EUR', 2999, now(), now(),
+        '2026-' || lpad(((SELECT count(*) FROM orders) + n)::text, 6, '0') FROM generate_series(1, %(many)s) AS n
     RETURNING id
 ), earned AS (
     INSERT INTO earnings (order_id, seller_id, gross_cents, fee_cents, fee_bp)

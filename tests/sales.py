@@ -12,6 +12,7 @@ from veza.domain.ledger import capture
 from veza.domain.orders import Earning, fee_cents
 from veza.store.bridge import Database
 from veza.store.ledger import book, open_accounts
+from veza.store.numbers import take_invoice_number
 
 START = datetime(2026, 2, 23, 12, tzinfo=UTC)
 
@@ -53,12 +54,13 @@ class Sales:
         fee = fee_cents(total, 1000)
         async with self.db.transaction() as tx:
             await tx.execute(
-                "INSERT INTO orders (id, buyer_id, status, currency, total_cents, paid_at, expires_at, payment_id)"
-                " VALUES ($1, $2, 'paid', 'EUR', $3, now(), now(), $4)",
+                "INSERT INTO orders (id, buyer_id, status, currency, total_cents, paid_at, expires_at, payment_id,"
+                " invoice_number) VALUES ($1, $2, 'paid', 'EUR', $3, now(), now(), $4, $5)",
                 order_id,
                 buyer_id,
                 total,
                 f"pay_{order_id.hex[-26:]}",
+                await take_invoice_number(tx),
             )
             await tx.execute(
                 "INSERT INTO earnings (order_id, seller_id, gross_cents, fee_cents, fee_bp)"

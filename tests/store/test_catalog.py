@@ -35,6 +35,7 @@ from veza.domain.errors import Conflict, Forbidden, NotFound
 from veza.domain.ids import IdMint
 from veza.store.bridge import Database, Record
 from veza.store.catalog import COUNT_LIMIT, Catalog, gather_query, walk_query
+from veza.store.numbers import take_invoice_number
 
 NOON = datetime(2026, 2, 23, 12, tzinfo=UTC)
 DRAFT, PUBLISHED, ARCHIVED = ProductStatus
@@ -84,15 +85,16 @@ class Shop:
         return user
 
     async def order(self, product: Product, status: str, buyer: User | None = None) -> None:
-        order_id = mint()
+        order_id, is_paid = mint(), status in ("paid", "refunded")
         async with self.db.transaction() as tx:
             await tx.execute(
-                "INSERT INTO orders (id, buyer_id, status, currency, total_cents, paid_at, expires_at)"
-                " VALUES ($1, $2, $3, 'EUR', 0, $4, now())",
+                "INSERT INTO orders (id, buyer_id, status, currency, total_cents, paid_at, expires_at, invoice_number)"
+                " VALUES ($1, $2, $3, 'EUR', 0, $4, now(), $5)",
                 order_id,
                 (buyer or self.seller).id,
                 status,
-                NOON if status in ("paid", "refunded") else None,
+                NOON if is_paid else None,
+                await take_invoice_number(tx) if is_paid else None,
             )
             await tx.execute(
                 "INSERT INTO order_items (id, order_id, position, product_id, seller_id, title, quantity,"

@@ -87,7 +87,7 @@ OF_KIND = "account_id IN (SELECT id FROM ledger_accounts WHERE kind = '{}')"
         ("UPDATE earnings SET fee_cents = fee_cents + 1 WHERE gross_cents = 2999", "23"),
         ("DELETE FROM earnings WHERE gross_cents = 1000", "23"),
         ("UPDATE orders SET total_cents = total_cents - 1 WHERE total_cents = 2999", "27"),
-        ("UPDATE orders SET paid_at = NULL WHERE total_cents = 2999", "27"),
+        ("UPDATE orders SET paid_at = NULL, invoice_number = NULL WHERE total_cents = 2999", "27"),
         (
             "UPDATE transfers SET amount_cents = amount_cents + 1 WHERE external_ref = 'tr_1'",
             "356",

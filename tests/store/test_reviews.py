@@ -13,6 +13,7 @@ from tests.sales import START, Sales
 from veza.domain.errors import Conflict
 from veza.domain.reviews import Buyer, Review
 from veza.store.bridge import Database
+from veza.store.numbers import take_invoice_number
 from veza.store.reviews import Reviews
 
 
@@ -33,10 +34,11 @@ async def an_order(db: Database, sales: Sales, product_id: UUID) -> tuple[UUID, 
     order_id, buyer = sales.new_id(), await sales.user()
     async with db.transaction() as tx:
         await tx.execute(
-            "INSERT INTO orders (id, buyer_id, status, currency, total_cents, paid_at, expires_at)"
-            " VALUES ($1, $2, 'paid', 'EUR', 0, now(), now())",
+            "INSERT INTO orders (id, buyer_id, status, currency, total_cents, paid_at, expires_at, invoice_number)"
+            " VALUES ($1, $2, 'paid', 'EUR', 0, now(), now(), $3)",
             order_id,
             buyer,
+            await take_invoice_number(tx),
         )
         await tx.execute(
             "INSERT INTO order_items (id, order_id, position, product_id, seller_id, title, quantity, unit_price_cents,"

@@ -77,7 +77,10 @@ class OrderPayment:
 
 @dataclass(frozen=True)
 class Order:
-    """An order as placed; amounts in minor units of ``currency``. A free one has no payment."""
+    """An order as placed; amounts in minor units of ``currency``. A free one has no payment.
+
+    ``invoice_number`` is the store's, given when the order is paid.
+    """
 
     id: UUID
     buyer_id: UUID
@@ -90,6 +93,7 @@ class Order:
     paid_at: datetime | None
     expires_at: datetime
     payment: OrderPayment | None
+    invoice_number: str | None = None
 
     @property
     def entitles(self) -> bool:

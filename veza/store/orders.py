@@ -24,6 +24,7 @@ from veza.domain.orders import (
 )
 from veza.domain.payments import OrderStatus, PaymentStatus
 from veza.store.bridge import Database, Record, Snapshot, Transaction
+from veza.store.numbers import take_invoice_number
 
 ROUTE: Final = "POST /marketplace/orders"
 KEY_LIFETIME: Final = timedelta(hours=24)  # what clients are promised
@@ -59,8 +60,8 @@ FROM products WHERE id = ANY($1::uuid[]) ORDER BY id FOR SHARE
 
 INSERT_ORDER = """
 INSERT INTO orders (id, buyer_id, status, currency, total_cents, created_at, paid_at, expires_at, payment_id,
-                    sync_due_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $9::text IS NOT NULL THEN now() + $10::interval END)
+                    sync_due_at, invoice_number)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, CASE WHEN $9::text IS NOT NULL THEN now() + $10::interval END, $11)
 """
 
 INSERT_ITEMS = """
@@ -77,7 +78,7 @@ SELECT $1, * FROM unnest($2::uuid[], $3::bigint[], $4::bigint[], $5::integer[])
 
 ORDER = """
 SELECT id, buyer_id, status, currency, total_cents, created_at, paid_at, expires_at,
-       payment_id, client_secret, payment_status
+       payment_id, client_secret, payment_status, invoice_number
 FROM orders
 """
 
@@ -123,7 +124,7 @@ class Orders:
             await _insert(tx, order)
             if order.payment is None:
                 await _land(tx, order.id, buyer_id)
-                order = await _read(tx, order.id)  # with its licence keys
+                order = await _read(tx, order.id)  # with its licence keys and invoice number
             return Placed(order, repeated=False)
 
     async def get(self, order_id: UUID, buyer_id: UUID) -> Order:
@@ -211,6 +212,7 @@ async def _insert(tx: Transaction, order: Order) -> None:
         order.expires_at,
         order.payment and order.payment.payment_id,
         IN_FLIGHT,  # the placing request has its payment opened; if it dies, whoever looks after due orders does
+        None if order.paid_at is None else await take_invoice_number(tx),
     )
     await tx.execute(
         INSERT_ITEMS,
@@ -264,6 +266,7 @@ def _order(row: Record, items: Sequence[Record], earnings: Sequence[Record]) -> 
         paid_at=row["paid_at"],
         expires_at=row["expires_at"],
         payment=_payment(row),
+        invoice_number=row["invoice_number"],
     )
 
 

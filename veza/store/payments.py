@@ -29,6 +29,7 @@ from veza.domain.payments import (
 )
 from veza.store import ledger
 from veza.store.bridge import Database, Record, Transaction
+from veza.store.numbers import take_invoice_number
 from veza.store.orders import LAND, ROUTE, earning_of
 
 AWAITING: Final = ("pending", "failed", "expired", "cancelled")  # the statuses in which news of the payment matters
@@ -85,7 +86,7 @@ RETURNING coalesce({RUNG}, false) AS due_again, note IS DISTINCT FROM payment_no
 
 PAY = """
 UPDATE orders SET claim_id = NULL, claimed_until = NULL, sync_due_at = NULL, status = 'paid', paid_at = now(),
-       client_secret = coalesce($2, client_secret), payment_status = $3, payment_note = NULL
+       client_secret = coalesce($2, client_secret), payment_status = $3, payment_note = NULL, invoice_number = $4
 WHERE id = $1
 """
 
@@ -218,9 +219,10 @@ class Payments:
                 return await _leave(tx, order, claim_id, payment, None if objection is None else objection.why)
             await _book(tx, order, earnings)
             await _owe(tx, order, earnings, payout_delay, new_id)
-            await tx.execute(PAY, order.id, *_learnt(payment))
             await _land(tx, order)
-            await tx.execute(COUNT_SOLD, order.id)  # last: others wait for a popular product's row
+            # Last, for others wait: for a popular product's row some of them, for the next invoice number all.
+            await tx.execute(COUNT_SOLD, order.id)
+            await tx.execute(PAY, order.id, *_learnt(payment), await take_invoice_number(tx))
         return Recorded(paid=True)
 
     # -- events -------------------------------------------------------------------------------------------------------

@@ -73,6 +73,7 @@ async def test_an_order_tells_its_buyer_what_they_pay_and_with_what(shop: Shop) 
             for item, product in zip(order["items"], (track, pack), strict=True)
         ],
         "created_at": order["created_at"],
+        "invoice_number": None,
         "payment": {
             "provider": "hyperswitch",
             "payment_id": payment["payment_id"],

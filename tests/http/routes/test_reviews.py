@@ -86,7 +86,10 @@ async def test_an_order_that_is_not_paid_or_given_back_lets_nobody_review(shop: 
     track = await shop.on_sale(seller)
     order = await shop.ordered(buyer, track)
     assert refusal(await shop.house.post(reviews_of(track), buyer, json={"rating": 1})) == (403, "not_bought")
-    shop.run("UPDATE orders SET status = 'refunded', paid_at = now() WHERE id = %s", order["id"])
+    shop.run(
+        "UPDATE orders SET status = 'refunded', paid_at = now(), invoice_number = '2026-000001' WHERE id = %s",
+        order["id"],
+    )
     assert refusal(await shop.house.post(reviews_of(track), buyer, json={"rating": 1})) == (403, "not_bought")
 
 

@@ -76,7 +76,7 @@ class PaymentOut(Out):
 
 
 class OrderOut(Out):
-    """Amounts are minor units of ``currency``. A free order has no payment."""
+    """Amounts are minor units of ``currency``. A free order has no payment. What is paid has an invoice number."""
 
     id: UUID
     status: OrderStatus
@@ -84,6 +84,7 @@ class OrderOut(Out):
     total_cents: int
     items: list[ItemOut]
     created_at: datetime
+    invoice_number: str | None
     payment: PaymentOut | None
 
 
