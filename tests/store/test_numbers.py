@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from random import Random
 
 import pytest
@@ -68,7 +69,8 @@ async def test_what_was_paid_before_there_were_numbers_has_them_in_its_order(db:
         for moment in reversed(moments):
             await tx.execute(
                 "INSERT INTO orders (id, buyer_id, status, currency, total_cents, paid_at, expires_at)"
-                f" SELECT gen_random_uuid(), id, 'paid', 'EUR', 0, '{moment}', now() FROM users"
+                " SELECT gen_random_uuid(), id, 'paid', 'EUR', 0, $1, now() FROM users",
+                datetime.fromisoformat(moment),
             )
         await tx.execute(backfill)
     rows = await db.fetch("SELECT invoice_number FROM orders ORDER BY paid_at")

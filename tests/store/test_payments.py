@@ -179,6 +179,8 @@ async def test_many_orders_of_one_product_settle_at_once_without_losing_any(db: 
                 nursery.start_soon(settle, due)
 
     assert await db.fetchval("SELECT count(*) FROM orders WHERE status = 'paid'") == 12
+    numbers = [row["number"] for row in await db.fetch("SELECT right(invoice_number, 6)::int AS number FROM orders")]
+    assert sorted(numbers) == list(range(1, 13))
     assert await db.fetchval("SELECT count(*) FROM transfers") == 36
     assert await db.fetchval("SELECT array_agg(DISTINCT sold_count) FROM products") == [12]
 

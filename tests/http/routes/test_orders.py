@@ -161,11 +161,12 @@ async def test_a_free_order_is_paid_at_once_and_moves_no_money(shop: Shop) -> No
     assert shop.run("SELECT (SELECT count(*) FROM journals) + (SELECT count(*) FROM transfers)") == [(0,)]
 
 
-async def test_each_line_has_a_licence_key_while_its_order_entitles_the_buyer(shop: Shop) -> None:
+async def test_what_is_paid_has_an_invoice_number_and_licence_keys_while_it_entitles_its_buyer(shop: Shop) -> None:
     seller, buyer = await two(shop)
     track, gift = await shop.on_sale(seller), await shop.on_sale(seller, price_cents=0)
     free = await shop.ordered(buyer, gift)
     paid = await shop.bought(buyer, track, gift)
+    assert [order["invoice_number"][4:] for order in (free, paid)] == ["-000001", "-000002"]
     keys = [item["licence_key"] for order in (free, paid) for item in order["items"]]
     assert len({UUID(key) for key in keys}) == 3
     assert await order_of(shop, buyer, paid) == paid
