@@ -14,7 +14,7 @@ import httpx
 import trio
 from pydantic import SecretStr
 
-from tests.sandbox.running import Running, running_sandbox
+from tests.sandbox.running import NO_CERTIFICATES, Running, running_sandbox
 from veza import serve
 from veza.settings import Settings
 
@@ -130,6 +130,6 @@ async def running_house(dsn: str, tmp_path: Path, **settings: Any) -> AsyncItera
         leave = trio.Event()
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(serve.run, chosen, dsn, plan=QUICK, leave=leave))
-            async with httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=20) as client:
+            async with httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=20, verify=NO_CERTIFICATES) as client:
                 yield House(url, dsn, chosen, sandbox, client, leave)
             leave.set()

@@ -18,6 +18,7 @@ import trio
 from quart import Blueprint, Response, request
 from quart_schema import validate_querystring, validate_request, validate_response
 
+from tests.sandbox.running import NO_CERTIFICATES
 from veza.actors.core import errors as runtime
 from veza.domain import errors as domain
 from veza.domain.ids import IdMint
@@ -214,7 +215,7 @@ class Serving:
         return [line for line in self.lines if line["event"] == "request"]
 
     def client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.base_url + "/api/v1/stage", timeout=10)
+        return httpx.AsyncClient(base_url=self.base_url + "/api/v1/stage", timeout=10, verify=NO_CERTIFICATES)
 
     async def connect(self) -> trio.SocketStream:
         return await trio.open_tcp_stream("127.0.0.1", self.port)

@@ -18,6 +18,7 @@ import trio
 from quart import Blueprint
 
 from tests.people import MovingClock, People, cheap_hasher
+from tests.sandbox.running import NO_CERTIFICATES
 from veza.gateways.passwords import Passwords
 from veza.http.app import create_app
 from veza.http.parts import ConfigSummary, HttpSettings, Parts
@@ -129,7 +130,7 @@ async def open_desk(
         async with trio.open_nursery() as nursery:
             serve = partial(listen, app, "127.0.0.1", 0, new_id=people.new_id, shutdown=shutdown, drain_seconds=5)
             url: str = await nursery.start(serve)
-            async with httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=10) as client:
+            async with httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=10, verify=NO_CERTIFICATES) as client:
                 client._cookies = Forgetful()
                 yield Desk(url, db, parts, people.clock, lines, client)
             shutdown.set()

@@ -30,6 +30,7 @@ from veza.domain.payments import (
     Payment,
     PaymentStatus,
 )
+from veza.gateways.certificates import certificates
 
 DUPLICATE: Final = "HE_01"
 SESSION_SECONDS: Final = (60, 7_890_000)  # what it takes for a session's length (its crates/router/src/consts.rs)
@@ -73,6 +74,7 @@ class Hyperswitch:
     async def open(cls, base_url: str, api_key: str, *, timeout: float, return_url: str) -> AsyncIterator[Hyperswitch]:
         """Connections are kept for as long as the block runs. ``return_url`` is where a buyer comes back to."""
         async with httpx.AsyncClient(
+            verify=certificates(),
             base_url=base_url,
             headers={"api-key": api_key},
             timeout=None,  # noqa: S113 - bounded as a whole below: httpx's own starts anew with each chunk

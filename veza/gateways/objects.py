@@ -73,7 +73,7 @@ class LocalObjects:
     @asynccontextmanager
     async def open(cls, root: Path) -> AsyncIterator[LocalObjects]:
         """Open the store, making its directories. What processes that died were still writing is removed."""
-        await trio.to_thread.run_sync(_make_folders, root / "sha256")
+        await trio.to_thread.run_sync(_make_folder, root / "sha256")
         drafts = await trio.to_thread.run_sync(_take_drafts, root / "drafts")
         try:
             yield cls(root, drafts.path)
@@ -140,10 +140,12 @@ class Draft:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
+        path.parent.mkdir(exist_ok=True)
         if path.exists():
             self._path.unlink()
         else:
             self._path.replace(path)
+        _sync(kept)  # the folder's own name, made here or by somebody else just now
         _sync(path.parent)  # also when it was there: whoever put it may not have come this far yet
         self.published = True
         return stored
@@ -159,11 +161,9 @@ def _path_of(kept: Path, key: str) -> Path:
     return kept / key[:2] / key
 
 
-def _make_folders(kept: Path) -> None:
-    """Every folder an object can be in, so that no put has to make one and wait for its name to reach the disk."""
-    for number in range(256):
-        (kept / f"{number:02x}").mkdir(parents=True, exist_ok=True)
-    for folder in (kept, kept.parent, kept.parent.parent):
+def _make_folder(kept: Path) -> None:
+    kept.mkdir(parents=True, exist_ok=True)
+    for folder in (kept.parent, kept.parent.parent):
         _sync(folder)
 
 

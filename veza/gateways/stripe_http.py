@@ -13,6 +13,8 @@ import httpx
 import stripe
 import trio
 
+from veza.gateways.certificates import certificates
+
 CONNECTIONS: Final = 32  # the payouts' sixteen calls and what requests ask for beside them; more would wait in line
 KEPT_SECONDS: Final = 60.0  # a new TLS connection costs several round trips: keep them between rounds
 
@@ -28,6 +30,7 @@ class StripeHttp(stripe.HTTPClient):
         super().__init__()
         self._client = httpx.AsyncClient(
             timeout=timeout,
+            verify=certificates(),
             limits=httpx.Limits(
                 max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=KEPT_SECONDS
             ),
