@@ -39,6 +39,12 @@ class Out(BaseModel):
         return cls.model_validate(shown | more)
 
 
+class DeletedOut(Out):
+    """What a deletion is answered with."""
+
+    deleted: Literal[True] = True
+
+
 class ReceivedOut(Out):
     """What a provider's event is answered with, whatever it turns out to mean."""
 

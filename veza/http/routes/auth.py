@@ -27,7 +27,7 @@ from veza.domain.errors import NotFound, Refusal, Unauthenticated, Unavailable
 from veza.gateways.passwords import Verdict
 from veza.http.auth import bearer, caller, login_required
 from veza.http.edge import trace
-from veza.http.envelope import Body, Envelope, Out
+from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.fields import Email, NewPassword, Username
 from veza.http.paging import Paging
 from veza.http.parts import parts
@@ -74,10 +74,6 @@ class SignedInOut(Out):
 
 class SignedOutOut(Out):
     logged_out: bool = True
-
-
-class DeletedOut(Out):
-    deleted: bool = True
 
 
 class SessionOut(Out):

@@ -16,12 +16,11 @@ from veza.http.body import UploadLimits
 from veza.http.deadline import renew
 from veza.http.document import takes_headers
 from veza.http.downloads import send_owned_file
-from veza.http.envelope import Envelope
+from veza.http.envelope import DeletedOut, Envelope
 from veza.http.parts import parts
 from veza.http.routes.products import (
     PRODUCT,
     UPLOAD_SECONDS,
-    DeletedOut,
     ProductOut,
     UploadForm,
     owned,

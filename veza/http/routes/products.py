@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
@@ -42,7 +42,7 @@ from veza.http.auth import caller, caller_if_any, login_optional, login_required
 from veza.http.body import UploadLimits
 from veza.http.deadline import renew
 from veza.http.downloads import MEDIA_TYPE, UNKNOWN_TYPE
-from veza.http.envelope import Body, Envelope, Out
+from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.fields import WholeNumber, checked
 from veza.http.paging import Paging
 from veza.http.parts import parts
@@ -116,10 +116,6 @@ class FileOut(Out):
 class FilesOut(Out):
     files: list[FileOut]
     total: int
-
-
-class DeletedOut(Out):
-    deleted: Literal[True] = True
 
 
 class Shelf(StrEnum):

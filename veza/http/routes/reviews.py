@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
@@ -24,7 +24,7 @@ from veza.domain.reviews import (
     respond,
 )
 from veza.http.auth import caller, login_optional, login_required
-from veza.http.envelope import Body, Envelope, Out
+from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.routes.products import PRODUCT, product_for_reader
@@ -64,10 +64,6 @@ class ReviewOut(Out):
 class ReviewsOut(Out):
     reviews: list[ReviewOut]
     total: int
-
-
-class ReviewDeletedOut(Out):
-    deleted: Literal[True] = True
 
 
 class NewReviewBody(Body):
@@ -157,11 +153,11 @@ async def put_review(product_id: UUID, review_id: UUID, data: ReviewBody) -> Env
 
 @api.delete(REVIEW)
 @login_required
-@validate_response(Envelope[ReviewDeletedOut])
-async def delete_review(product_id: UUID, review_id: UUID) -> Envelope[ReviewDeletedOut]:
+@validate_response(Envelope[DeletedOut])
+async def delete_review(product_id: UUID, review_id: UUID) -> Envelope[DeletedOut]:
     """Take one's own review away; admins may take away any."""
     await parts().reviews.remove(product_id, review_id, partial(check_may_delete, user=caller().user))
-    return Envelope[ReviewDeletedOut](data=ReviewDeletedOut())
+    return Envelope[DeletedOut](data=DeletedOut())
 
 
 @api.put(f"{REVIEW}/response")
