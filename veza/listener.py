@@ -93,20 +93,9 @@ async def listen(
             if len(drain.clients) < max_connections or drain.make_room():
                 await Client(wrapped, config, context, drain, stream).run()
             else:
-                await turn_away(stream)
+                await _turn_away(stream, turning_away, new_id)
         except* Exception as failed:  # a bug, which one connection shows and the others must not suffer from
             log.error("connection_failed", exc_info=failed)
-
-    async def turn_away(stream: trio.SocketStream) -> None:
-        try:
-            turning_away.acquire_on_behalf_of_nowait(stream)
-        except trio.WouldBlock:
-            await trio.aclose_forcefully(stream)
-            return
-        try:
-            await _turn_away(stream, new_id)
-        finally:
-            turning_away.release_on_behalf_of(stream)
 
     try:
         [sock] = config.create_sockets().insecure_sockets
@@ -138,11 +127,14 @@ async def _wait(shutdown: trio.Event, drain: Drain) -> None:
         raise
 
 
-async def _turn_away(stream: trio.SocketStream, new_id: NewId) -> None:
+async def _turn_away(stream: trio.SocketStream, told: trio.CapacityLimiter, new_id: NewId) -> None:
+    """Say why, to as many at a time as ``told`` has room for, and close."""
     async with stream:
-        with suppress(trio.BrokenResourceError):
-            await stream.send_all(refusal(HTTPStatus.SERVICE_UNAVAILABLE, new_id))
-        await linger(stream)
+        if told.available_tokens:
+            async with told:
+                with suppress(trio.BrokenResourceError):
+                    await stream.send_all(refusal(HTTPStatus.SERVICE_UNAVAILABLE, new_id))
+                await linger(stream)
 
 
 def _take_queued(queue: socket.socket, connect: Connect, clients: trio.Nursery) -> None:

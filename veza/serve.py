@@ -24,7 +24,7 @@ from veza import logs
 from veza.actors.core import State
 from veza.compose import House, house
 from veza.listener import DRAIN_SECONDS, listen
-from veza.settings import Settings
+from veza.settings import Settings, make_data_dir
 from veza.store.embedded import embedded_dsn
 from veza.store.errors import DatabaseUnavailable
 from veza.store.migrate import migrate, pending
@@ -52,6 +52,7 @@ def serve(settings: Settings) -> None:
     Raises DatabaseUnavailable; what ends the process once it runs comes in exception groups.
     """
     logs.configure(level=settings.log_level, log_format=settings.log_format or default_format(settings))
+    make_data_dir(settings)
     if not settings.payments_configured:
         log.warning("payments_not_configured", missing="HYPERSWITCH_API_KEY")
     if not settings.payouts_configured:

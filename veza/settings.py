@@ -150,13 +150,18 @@ def load() -> Settings:
         raise SettingsError("; ".join(_unreadable(error))) from None
     if problems := _problems(settings):
         raise SettingsError("; ".join(problems))
+    if settings.production:
+        return settings
+    make_data_dir(settings)
+    return settings.model_copy(update={"jwt_secret": _kept_secret(settings, "jwt_secret", settings.jwt_secret)})
+
+
+def make_data_dir(settings: Settings) -> None:
+    """For what keeps files there; migrating in production does not. Raises SettingsError."""
     try:
         settings.veza_data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"VEZA_DATA_DIR: cannot be made: {error.strerror}") from None
-    if settings.production:
-        return settings
-    return settings.model_copy(update={"jwt_secret": _kept_secret(settings, "jwt_secret", settings.jwt_secret)})
 
 
 def _unreadable(error: ValidationError) -> list[str]:

@@ -259,25 +259,25 @@ class Payouts:
 
     async def hold(self, transfer_id: UUID, by: By, reason: str) -> Transfer:
         """Keep a transfer from being tried until an admin releases it. Raises NotFound, Conflict."""
-        return await self._move(transfer_id, check_may_hold, (HOLD,), by, "transfer.hold", {"reason": reason})
+        return await self._move(transfer_id, check_may_hold, by, "transfer.hold", {"reason": reason}, HOLD)
 
     async def let_go(self, transfer_id: UUID, by: By) -> Transfer:
         """Release what an admin holds. Raises NotFound, Conflict."""
-        return await self._move(transfer_id, check_may_release, (LET_GO, self._delay), by, "transfer.release", {})
+        return await self._move(transfer_id, check_may_release, by, "transfer.release", {}, LET_GO, self._delay)
 
     async def _move(
         self,
         transfer_id: UUID,
         check: Callable[[Transfer], None],
-        update: tuple[str, *tuple[object, ...]],
         by: By,
         action: str,
         details: Mapping[str, object],
+        sql: str,
+        *values: object,
     ) -> Transfer:
         async with self._db.transaction() as tx:
             before = await _find(tx, transfer_id, "FOR UPDATE")
             check(before)
-            sql, *values = update
             await tx.execute(sql, transfer_id, *values)
             was = {"status": before.status, "hold_reason": before.hold_reason}
             await audit.write(tx, self._new_id(), by, action, f"transfer:{transfer_id}", was | dict(details))
