@@ -242,9 +242,7 @@ def _event(body: bytes) -> ProviderEvent:
         pass  # told below
     match names:
         case (str(event_id), str(kind), str() | None as account, str() | None as subject):
-            if not any(
-                "\0" in name for name in (event_id, kind, account, subject) if name
-            ):  # PostgreSQL can't store it
+            if "\0" not in f"{event_id}{kind}{account}{subject}":  # which PostgreSQL can't store
                 return ProviderEvent(event_id, kind, account, subject)
     raise Invalid("This is not an event.")
 
