@@ -32,7 +32,8 @@ from hypercorn.trio import serve
 
 from bench.measure import Comparison, Measure, interleaved
 from veza import logs
-from veza.actors.payouts import AT_ONCE, Leases, Payer
+from veza.actors.payouts import Payer
+from veza.actors.queue import AT_ONCE, Leases
 from veza.domain.ids import system_mint, utc_now
 from veza.domain.payouts import Claim, Paid, RetryPolicy, Transfer, TransferStatus
 from veza.gateways.stripe import Stripe
@@ -232,7 +233,7 @@ def _count_trips() -> list[None]:
 async def _drain(payouts: Payouts, stripe: Stripe) -> None:
     child = permanent("payouts", lambda: Payer(payouts, stripe, RetryPolicy(), Leases(), Random(7)))
     async with running(one_for_one("bench", child), clock=utc_now, random=Random(7)):
-        while child.ref.snapshot is None or child.ref.snapshot.paid < MANY:  # noqa: ASYNC110 - it is only published
+        while child.ref.snapshot is None or child.ref.snapshot.done < MANY:  # noqa: ASYNC110 - it is only published
             await trio.sleep(0.005)
 
 

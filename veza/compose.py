@@ -15,7 +15,7 @@ import trio
 
 from veza import admin
 from veza.actors.core import State
-from veza.actors.payouts import Leases
+from veza.actors.queue import Leases
 from veza.actors.refs import Refs
 from veza.domain.accounts import User
 from veza.domain.ids import IdMint, system_mint, utc_now

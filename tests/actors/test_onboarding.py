@@ -18,6 +18,7 @@ from tests.actors.fakes import database_time
 from veza.actors import onboarding, payouts
 from veza.actors.core import Actor, ActorCrashed, Coalesce, Mailbox
 from veza.actors.onboarding import AT_ONCE, LEASE, POLL_SECONDS, Onboarder, OnboardingView, OpenAccount
+from veza.actors.queue import Progress
 from veza.domain.connect import AccountNotMade, AccountState, ConnectAccount
 from veza.domain.errors import Unavailable
 from veza.store.errors import DatabaseUnavailable
@@ -122,7 +123,7 @@ class FakeProvider:
             raise self.failures.pop(0)
 
 
-class Bell(Actor[payouts.Messages, payouts.PayoutsView]):
+class Bell(Actor[payouts.Messages, Progress]):
     """Stands where the payouts worker does, and counts its rings."""
 
     mailbox = Mailbox(16, full=Coalesce, why="a handful of rings")

@@ -16,7 +16,8 @@ from tests.actors.crash_matrix import WHERE, assert_recovers
 from tests.actors.fakes import Bug, FakeStore, FakeStripe, database_time, new_transfer
 from veza.actors import payouts
 from veza.actors.core import ActorCrashed, DeadlineExceeded, State
-from veza.actors.payouts import AT_ONCE, PROBE_SECONDS, Leases, Payer, PayoutsRef, PayoutsView, Ring
+from veza.actors.payouts import Payer, PayoutsRef
+from veza.actors.queue import AT_ONCE, PROBE_SECONDS, Leases, Progress, Ring
 from veza.domain.audit import By
 from veza.domain.errors import Conflict, NotFound, Unavailable
 from veza.domain.payouts import (
@@ -54,7 +55,7 @@ async def working(
             yield child.ref, tree
 
 
-def view(ref: PayoutsRef) -> PayoutsView:
+def view(ref: PayoutsRef) -> Progress:
     assert ref.snapshot is not None
     return ref.snapshot
 
@@ -67,7 +68,7 @@ async def test_what_is_due_is_paid(autojump_clock: MockClock) -> None:
     async with working(store, stripe) as (ref, _):
         await store.until_all(COMPLETED)
         await trio.testing.wait_all_tasks_blocked()
-        assert view(ref) == PayoutsView(paid=1)
+        assert view(ref) == Progress(done=1)
 
 
 async def test_a_retry_comes_when_it_is_due_and_not_before(autojump_clock: MockClock) -> None:

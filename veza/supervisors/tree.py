@@ -9,7 +9,8 @@ from random import Random
 
 from veza.actors.onboarding import Onboarder
 from veza.actors.payments import Payments
-from veza.actors.payouts import Leases, Payer, ring
+from veza.actors.payouts import Payer, ring
+from veza.actors.queue import Leases
 from veza.actors.reconciler import Reconciler
 from veza.actors.refs import Refs
 from veza.domain.ids import NewId
