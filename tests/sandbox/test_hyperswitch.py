@@ -219,6 +219,19 @@ async def test_a_pending_refund_is_settled_later_and_a_failed_one_frees_its_amou
     assert told == ["payment_succeeded", "refund_failed", "refund_succeeded"]
 
 
+async def test_a_refund_settled_without_a_word_is_found_by_asking(sandbox: Running, client: httpx.AsyncClient) -> None:
+    await create(client, confirm=True, **CARD)
+    silent = {"webhook": False}
+    for refund_id, action, status in ((REFUND_ID, "succeed", "succeeded"), (f"{REFUND_ID[:-1]}b", "fail", "failed")):
+        await sandbox.hyperswitch_control.fault("refund_pending", path="/refunds")
+        await client.post("/refunds", json={"payment_id": PAY_ID, "refund_id": refund_id, "amount": 100})
+        await sandbox.hyperswitch_control.call("POST", f"refunds/{refund_id}/{action}", silent)
+        for query in ({}, {"force_sync": "true"}):
+            assert (await client.get(f"/refunds/{refund_id}", params=query)).json()["status"] == status
+    told = [delivery["event_type"] for delivery in await sandbox.hyperswitch_control.deliveries()]
+    assert told == ["payment_succeeded"]
+
+
 async def test_what_is_not_its_api_has_its_error_shape(client: httpx.AsyncClient) -> None:
     assert refused(await client.get("/customers"), 404, "IR_02")
     assert refused(await client.delete(f"/payments/{PAY_ID}"), 405, "IR_03")

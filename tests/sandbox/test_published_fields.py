@@ -125,23 +125,33 @@ async def test_every_hyperswitch_object_is_as_published(sandbox: Running) -> Non
         refunds = [(await client.post("/refunds", json={"payment_id": PAY_ID, "amount": 200})).json()]
         await sandbox.hyperswitch_control.fault("refund_failed", path="/refunds")
         refunds.append((await client.post("/refunds", json={"payment_id": PAY_ID, "amount": 200})).json())
+        opened = await sandbox.hyperswitch_control.call("POST", f"payments/{PAY_ID}/dispute", {"amount": 100})
+        await sandbox.hyperswitch_control.call("POST", f"disputes/{opened['dispute_id']}/challenge")
+        disputes = [opened, (await client.get(f"/disputes/{opened['dispute_id']}")).json()]
         payments.append((await client.get(f"/payments/{PAY_ID}")).json())
     events = [json.loads(each["body"]) for each in await sandbox.hyperswitch_control.deliveries()]
-    assert len(events) == 4
+    assert len(events) == 6
     published = HYPERSWITCH["objects"]
     for event in events:
         assert faults_of(event, published["OutgoingWebhook"]) == []
         assert faults_of(event["content"], published["OutgoingWebhookContent"]) == []
         assert event["event_type"] in facts("hyperswitch", "event_types")
         assert event["content"]["type"] in facts("hyperswitch", "content_types")
-        listed = payments if event["content"]["type"] == "payment_details" else refunds
-        listed.append(event["content"]["object"])
+        listed = {"payment_details": payments, "refund_details": refunds, "dispute_details": disputes}
+        listed[event["content"]["type"]].append(event["content"]["object"])
+    listed_in_payments = [dispute for payment in payments for dispute in payment["disputes"] or []]
+    assert len(listed_in_payments) == 1
     for payment in payments:
         assert faults_of(payment, published["PaymentsResponse"]) == []
         assert payment["status"] in facts("hyperswitch", "payment_statuses")
     for refund in refunds:
         assert faults_of(refund, published["RefundResponse"]) == []
         assert refund["status"] in facts("hyperswitch", "refund_statuses")
+    for name, of_kind in (("DisputeResponse", disputes), ("DisputeResponsePaymentsRetrieve", listed_in_payments)):
+        for dispute in of_kind:
+            assert faults_of(dispute, published[name]) == []
+            assert dispute["dispute_status"] in facts("hyperswitch", "dispute_statuses")
+            assert dispute["dispute_stage"] in facts("hyperswitch", "dispute_stages")
 
 
 def test_stripe_requests_accept_exactly_the_published_parameters() -> None:

@@ -1,4 +1,4 @@
-"""A stand-in for Hyperswitch: payments, sync, confirm, cancel, refunds, signed webhooks.
+"""A stand-in for Hyperswitch: payments, sync, confirm, cancel, refunds, disputes, signed webhooks.
 
 JSON requests under the ``api-key`` header; a payment is idempotent on its ``payment_id``, a refund on its
 ``refund_id``. The control API is described in `veza.sandbox.control`; beside it:
@@ -8,7 +8,10 @@ JSON requests under the ``api-key`` header; a payment is idempotent on its ``pay
   says ``processing`` until ``force_sync`` asks; ``{"webhook": false}`` changes the status and sends nothing;
   ``amount`` and ``currency`` let the payer have paid something else; ``{"force": true}`` revives a payment that is
   over already;
-- ``POST /sandbox/refunds/:id/succeed`` and ``/fail`` settle a refund that a ``refund_pending`` fault left open;
+- ``POST /sandbox/refunds/:id/succeed`` and ``/fail`` settle a refund that a ``refund_pending`` or ``refund_review``
+  fault left open; with ``{"webhook": false}`` nothing is sent, and only who asks finds out;
+- ``POST /sandbox/payments/:id/dispute`` and ``/sandbox/disputes/:id/...`` open and move a dispute: see
+  `veza.sandbox.hyperswitch_disputes`;
 - ``GET /sandbox/pay/:id?client_secret=`` is a page with two buttons.
 """
 
@@ -31,6 +34,7 @@ from veza.sandbox.control import Answer, add_control, not_found, run_beside, sen
 from veza.sandbox.desk import Call, Desk, Endpoint, Provider, Refused, Reply
 from veza.sandbox.faults import NETWORK, REFUND_OUTCOMES, Fault
 from veza.sandbox.hyperswitch_book import SCHEMA, PaymentBook
+from veza.sandbox.hyperswitch_disputes import Disputes, add_disputing
 from veza.sandbox.hyperswitch_errors import error, server_error, unauthorized
 from veza.sandbox.hyperswitch_payments import CANCELLABLE, Payments
 from veza.sandbox.store import Object, Store, object_of
@@ -94,8 +98,10 @@ def hyperswitch_app(config: SandboxConfig) -> QuartTrio:
     book = PaymentBook(store, outbox)
     provider = HyperswitchProvider(store, config)
     desk = Desk(app, provider, outbox.ring)
-    add_routes(app, desk, Payments(store, book))
+    disputes = Disputes(store, book)
+    add_routes(app, desk, Payments(store, book), disputes)
     add_paying(app, store, book, outbox)
+    add_disputing(app, disputes, outbox)
     add_pay_page(app, book)
     add_control(app, provider.faults, desk, outbox)
     signer = hyperswitch_signer(config.hyperswitch_webhook_secret)
@@ -103,7 +109,7 @@ def hyperswitch_app(config: SandboxConfig) -> QuartTrio:
     return app
 
 
-def add_routes(app: QuartTrio, desk: Desk, payments: Payments) -> None:
+def add_routes(app: QuartTrio, desk: Desk, payments: Payments, disputes: Disputes) -> None:
     routes: tuple[tuple[str, str, Endpoint], ...] = (
         ("POST", "/payments", payments.create),
         ("GET", "/payments/<subject>", payments.retrieve),
@@ -111,6 +117,7 @@ def add_routes(app: QuartTrio, desk: Desk, payments: Payments) -> None:
         ("POST", "/payments/<subject>/cancel", payments.cancel),
         ("POST", "/refunds", payments.create_refund),
         ("GET", "/refunds/<subject>", payments.retrieve_refund),
+        ("GET", "/disputes/<subject>", disputes.retrieve),
     )
     for method, rule, endpoint in routes:
         app.add_url_rule(rule, endpoint=f"{method} {rule}", methods=[method], view_func=desk.view(endpoint))
@@ -144,13 +151,13 @@ def add_paying(app: QuartTrio, store: Store, book: PaymentBook, outbox: Outbox) 
 
     @app.post("/sandbox/refunds/<refund_id>/<action>")
     async def settle_refund(refund_id: str, action: str) -> Answer:
-        row = book.refund(refund_id)
+        options, row = await sent(), book.refund(refund_id)
         if row is None or action not in REFUND_STATUS_OF:
             return not_found("refund or action")
         if row["status"] not in ("pending", "review"):
             return {"error": f"the refund is {row['status']}"}, 409
         with store.transaction():
-            book.settle_refund(row, REFUND_STATUS_OF[action])
+            book.settle_refund(row, REFUND_STATUS_OF[action], webhook=options.get("webhook", True) is True)
         outbox.ring()
         return book.refund_object(refund_id), 200
 

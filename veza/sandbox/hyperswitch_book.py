@@ -1,4 +1,4 @@
-"""Hyperswitch's rows and the objects made of them: payments, refunds, events.
+"""Hyperswitch's rows and the objects made of them: payments, refunds, disputes, events.
 
 A payment has two statuses. `truth` is the connector's; `status` is what Hyperswitch knows of it, and follows when
 the connector tells it, or when somebody asks with ``force_sync=true``.
@@ -34,6 +34,14 @@ create table if not exists refunds (
     error_code text, error_message text, created real not null, updated real not null
 );
 create index if not exists refunds_by_payment on refunds (payment_id);
+create table if not exists disputes (
+    seq integer primary key autoincrement, dispute_id text not null unique,
+    payment_id text not null references payments (payment_id), attempt_id text not null,
+    amount integer not null check (amount > 0), currency text not null, status text not null,
+    connector_dispute_id text not null, reason text not null,
+    created real not null, updated real not null, challenge_by real not null
+);
+create index if not exists disputes_by_payment on disputes (payment_id);
 """
 
 EVENT_OF = {
@@ -59,6 +67,9 @@ class PaymentBook:
 
     def refund(self, refund_id: str) -> Row | None:
         return self.store.row("select * from refunds where refund_id = ?", refund_id)
+
+    def dispute(self, dispute_id: str) -> Row | None:
+        return self.store.row("select * from disputes where dispute_id = ?", dispute_id)
 
     def refunded(self, payment_id: str) -> int:
         """What was refunded or is about to be: a failed refund gives its amount back."""
@@ -89,7 +100,7 @@ class PaymentBook:
         if webhook and status in EVENT_OF:
             self.emit(EVENT_OF[status], "payment_details", self.payment_object(row["payment_id"]))
 
-    def settle_refund(self, row: Row, status: str) -> None:
+    def settle_refund(self, row: Row, status: str, *, webhook: bool = True) -> None:
         failed = status == "failed"
         self.store.run(
             "update refunds set status = ?, updated = ?, error_code = ?, error_message = ? where refund_id = ?",
@@ -99,7 +110,7 @@ class PaymentBook:
             "The connector could not refund" if failed else None,
             row["refund_id"],
         )
-        if status in REFUND_EVENT_OF:
+        if webhook and status in REFUND_EVENT_OF:
             self.emit(REFUND_EVENT_OF[status], "refund_details", self.refund_object(row["refund_id"]))
 
     def emit(self, event_type: str, content_type: str, subject: Object) -> None:
@@ -120,6 +131,7 @@ class PaymentBook:
         captured = row["status"] in CAPTURED
         refunds = self.store.rows("select refund_id from refunds where payment_id = ? order by seq", payment_id)
         listed: list[Json] = [self.refund_object(refund["refund_id"]) for refund in refunds]
+        disputes = self.store.rows("select * from disputes where payment_id = ? order by seq", payment_id)
         return {
             "payment_id": row["payment_id"],
             "merchant_id": MERCHANT,
@@ -137,6 +149,7 @@ class PaymentBook:
             "customer_id": row["customer_id"],
             "description": row["description"],
             "refunds": listed or None,
+            "disputes": [dispute_in_payment(dispute) for dispute in disputes] or None,
             "capture_method": row["capture_method"],
             "payment_method": row["payment_method"],
             "return_url": row["return_url"],
@@ -171,6 +184,41 @@ class PaymentBook:
             "connector": CONNECTOR,
             "profile_id": PROFILE,
         }
+
+    def dispute_object(self, dispute_id: str) -> Object:
+        row = self.dispute(dispute_id)
+        if row is None:
+            raise LookupError(dispute_id)
+        return {
+            **dispute_in_payment(row),
+            "payment_id": row["payment_id"],
+            "attempt_id": row["attempt_id"],
+            "amount": str(row["amount"]),  # minor units too, but published as a string
+            "currency": row["currency"],
+            "connector": CONNECTOR,
+            "profile_id": PROFILE,
+            "merchant_connector_id": None,
+        }
+
+
+def dispute_in_payment(row: Row) -> Object:
+    """A dispute as its payment lists it: without what the payment says already, and without its amount.
+
+    A dispute has no ``updated_at``; the time of its last change is ``connector_updated_at``.
+    """
+    return {
+        "dispute_id": row["dispute_id"],
+        "dispute_stage": "dispute",
+        "dispute_status": row["status"],
+        "connector_status": row["status"].removeprefix("dispute_"),
+        "connector_dispute_id": row["connector_dispute_id"],
+        "connector_reason": row["reason"],
+        "connector_reason_code": None,
+        "challenge_required_by": moment(row["challenge_by"]),
+        "connector_created_at": moment(row["created"]),
+        "connector_updated_at": moment(row["updated"]),
+        "created_at": moment(row["created"]),
+    }
 
 
 def moment(at: float) -> str:

@@ -55,6 +55,10 @@ def no_refund() -> Refused:
     return Refused(error(404, "HE_02", "Refund does not exist in our records."))
 
 
+def no_dispute() -> Refused:
+    return Refused(error(404, "HE_04", "Dispute does not exist in our records"))
+
+
 def exceeds_captured() -> Refused:
     return Refused(error(400, "IR_13", "The refund amount exceeds the amount captured"))
 
