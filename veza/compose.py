@@ -41,6 +41,9 @@ from veza.store.orders import Orders
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
 from veza.store.reconciliations import Reconciliations
+from veza.store.refund_queue import RefundQueue
+from veza.store.refunds import Refunds
+from veza.store.reversals import Reversals
 from veza.store.reviews import Reviews
 from veza.store.sales import Sales
 from veza.store.sessions import Sessions
@@ -96,6 +99,8 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
                 reconcile_every=timedelta(seconds=settings.reconcile_seconds),
                 payout_delay=delay,
                 reconciliations=reconciliations,
+                refunds=RefundQueue(database),
+                reversals=Reversals(database),
                 payouts_configured=settings.payouts_configured,
             )
         )
@@ -122,6 +127,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             checkout=_checkout(settings),
             payments=payments,
             payouts=payouts,
+            refunds=Refunds(database, new_id, timedelta(days=settings.refund_window_days)),
             connect=connect,
             ledger=Ledger(database),
             stripe=stripe,
@@ -244,9 +250,9 @@ async def _check_actors(settings: Settings, root: Supervisor, refs: Refs) -> Che
     unwell = {
         node.path: node.state.value for node in root.view().walk() if node.state in (State.PAUSED, State.DEGRADED)
     }
-    payouts = refs.payouts.snapshot
-    if payouts is not None and payouts.stopped_because is not None:
-        unwell["payouts"] = "the payout provider refuses our key"
+    for name, queue in (("payouts", refs.payouts), ("reversals", refs.reversals), ("refunds", refs.refunds)):
+        if queue.snapshot is not None and queue.snapshot.stopped_because is not None:
+            unwell[name] = "the provider refuses our key"
     payments = refs.payments.snapshot
     if settings.payments_configured and payments is not None and payments.provider == "refuses_key":
         unwell["payments"] = "the payment provider refuses our key"

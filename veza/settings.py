@@ -74,6 +74,7 @@ class Settings(BaseSettings):
     platform_currency: str = Field("EUR", pattern="^[A-Z]{3}$")
     order_expiry_minutes: int = Field(30, ge=1)
     payout_delay_days: int = Field(0, ge=0, le=90)
+    refund_window_days: int = Field(14, ge=0, le=3650)
 
     hyperswitch_base_url: Url = "https://sandbox.hyperswitch.io"
     hyperswitch_api_key: SecretStr = SecretStr("")

@@ -30,7 +30,8 @@ from veza.domain.payments import (
     PaymentStatus,
     payment_id_of,
 )
-from veza.gateways.hyperswitch import Hyperswitch, is_signed, read_event
+from veza.gateways.hyperswitch import Hyperswitch
+from veza.gateways.hyperswitch_events import is_signed, read_event
 
 TIMEOUT = 2.0
 mint = IdMint(lambda: datetime.now(UTC), Random(1))

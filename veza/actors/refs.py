@@ -10,6 +10,8 @@ from veza.actors.payments import Messages as PaymentsMessages
 from veza.actors.payments import Till
 from veza.actors.payouts import PayoutsRef
 from veza.actors.reconciler import ReconcilerRef
+from veza.actors.refunds import RefundsRef
+from veza.actors.reversals import ReversalsRef
 
 
 @dataclass(frozen=True)
@@ -18,3 +20,5 @@ class Refs:
     payouts: PayoutsRef
     onboarding: OnboardingRef
     reconciler: ReconcilerRef
+    refunds: RefundsRef
+    reversals: ReversalsRef

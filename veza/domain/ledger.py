@@ -10,6 +10,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from veza.domain.orders import Earning
+from veza.domain.refunds import Share
 
 
 class AccountKind(StrEnum):
@@ -17,6 +18,7 @@ class AccountKind(StrEnum):
     SELLER = "seller"  # what is owed to a seller, one account each
     PLATFORM_FEE = "platform_fee"  # what the platform earned
     PAYOUTS = "payouts"  # what left through the payout provider
+    BUYERS = "buyers"  # what came for orders that could not be honoured any more, until it went back
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class BookedTransfer:
     """A transfer as our rows have it. ``settled``: no attempt is under way or still to come.
 
     ``destination`` is the account that it went to, or would by its present key; null when it never had one.
+    ``reversed_cents`` came back, the last of it at ``reversed_at``; ``reversing``: more is being asked for.
     """
 
     transfer_id: str
@@ -66,6 +69,9 @@ class BookedTransfer:
     currency: str
     completed_at: datetime | None
     settled: bool
+    reversed_cents: int = 0
+    reversed_at: datetime | None = None
+    reversing: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,38 @@ def transfer(seller_id: UUID, amount_cents: int) -> tuple[Entry, ...]:
     )
 
 
+def refund(shares: Sequence[Share]) -> tuple[Entry, ...]:
+    """A buyer has money back: less is with the provider, each seller is owed less, and the fee goes back with it."""
+    entries = [Entry(AccountKind.CLEARING, None, -sum(share.gross_cents for share in shares))]
+    entries += [Entry(AccountKind.SELLER, share.seller_id, share.net_cents) for share in shares]
+    entries.append(Entry(AccountKind.PLATFORM_FEE, None, sum(share.fee_cents for share in shares)))
+    return tuple(entry for entry in entries if entry.amount_cents)
+
+
+def reversal(seller_id: UUID, amount_cents: int) -> tuple[Entry, ...]:
+    """What a seller was paid came back through the payout provider."""
+    return (
+        Entry(AccountKind.SELLER, seller_id, -amount_cents),
+        Entry(AccountKind.PAYOUTS, None, amount_cents),
+    )
+
+
+def deposit(amount_cents: int) -> tuple[Entry, ...]:
+    """A buyer paid for what could not be sold any more: the money is with the provider, and theirs."""
+    return (
+        Entry(AccountKind.CLEARING, None, amount_cents),
+        Entry(AccountKind.BUYERS, None, -amount_cents),
+    )
+
+
+def deposit_returned(amount_cents: int) -> tuple[Entry, ...]:
+    """Such a buyer has it back."""
+    return (
+        Entry(AccountKind.CLEARING, None, -amount_cents),
+        Entry(AccountKind.BUYERS, None, amount_cents),
+    )
+
+
 PROVIDER = "6: transfers agree with the provider's"
 
 
@@ -118,7 +156,7 @@ def compare(
             if each.completed_at < listed_from:
                 yield _differs("missing_at_provider", each.transfer_id, f"the provider has no {each.external_ref}")
         else:
-            yield from _differences(each, found)
+            yield from _differences(each, found, listed_from)
     for ref, found in theirs.items():
         row = ours.get(found.transfer_id or "")
         if row is None or (row.settled and row.external_ref != ref):
@@ -128,13 +166,18 @@ def compare(
             yield _differs("made_twice", transfer_id, f"the provider made this transfer {times} times")
 
 
-def _differences(booked: BookedTransfer, listed: ListedTransfer) -> Iterator[Finding]:
+def _differences(booked: BookedTransfer, listed: ListedTransfer, listed_from: datetime) -> Iterator[Finding]:
     mine = (booked.amount_cents, booked.currency, booked.destination)
     theirs = (listed.amount_cents, listed.currency, listed.destination)
     if mine != theirs:
         yield _differs("unlike", booked.transfer_id, f"booked as {mine}, the provider has {theirs}")
-    if listed.reversed_cents:
-        yield _differs("reversal_not_booked", booked.transfer_id, f"{listed.reversed_cents} were reversed")
+    moving = booked.reversing or (booked.reversed_at is not None and booked.reversed_at >= listed_from)
+    if listed.reversed_cents > booked.reversed_cents and not moving:
+        told = f"{listed.reversed_cents} were reversed, {booked.reversed_cents} are booked"
+        yield _differs("reversal_not_booked", booked.transfer_id, told)
+    if listed.reversed_cents < booked.reversed_cents and not moving:
+        told = f"{booked.reversed_cents} are booked as reversed, the provider has {listed.reversed_cents}"
+        yield _differs("reversal_missing", booked.transfer_id, told)
 
 
 def _differs(code: str, subject: str, detail: str) -> Finding:

@@ -39,7 +39,8 @@ class Offer:
 class OrderItem:
     """A line of an order, its price frozen. Amounts are minor units of the order's currency.
 
-    ``licence_key`` is made by the store with the line, and is the buyer's while the order entitles them.
+    ``licence_key`` is made by the store with the line, and is the buyer's while the order entitles them to it.
+    ``refunded_cents`` of it are given back, or about to be.
     """
 
     id: UUID
@@ -50,6 +51,12 @@ class OrderItem:
     unit_price_cents: int
     total_cents: int
     licence_key: UUID | None = None
+    refunded_cents: int = 0
+
+    @property
+    def gone(self) -> bool:
+        """Whether all that was paid for it is given back, or about to be."""
+        return 0 < self.total_cents == self.refunded_cents
 
 
 @dataclass(frozen=True)
@@ -97,8 +104,12 @@ class Order:
 
     @property
     def entitles(self) -> bool:
-        """Whether its buyer may have what is in it."""
+        """Whether its buyer may have what is in it and not refunded."""
         return self.status in ENTITLING
+
+    def entitles_to(self, item: OrderItem) -> bool:
+        """Whether its buyer may have what one of its lines is of."""
+        return self.entitles and not item.gone
 
     @property
     def unopened(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Protocol
 from uuid import UUID
 
 from veza.domain.errors import Conflict
@@ -46,7 +47,8 @@ class Transfer:
 
     ``retry_count`` is how often it was tried after the first time. ``attempts`` counts the tries that bring it nearer
     to being given up, the one in hand included. ``failed`` with ``next_retry_at`` will be tried again; without, it
-    waits for an admin.
+    waits for an admin. ``withheld_cents`` are not sent: they were refunded before, or the seller owed them.
+    ``reversed_cents`` came back after. While ``open_refunds`` are under way it is not tried.
     """
 
     id: UUID
@@ -69,6 +71,14 @@ class Transfer:
     failure_message: str | None
     created_at: datetime
     completed_at: datetime | None
+    withheld_cents: int = 0
+    reversed_cents: int = 0
+    open_refunds: int = 0
+
+    @property
+    def payable_cents(self) -> int:
+        """What is sent. It changes only while the present key was not used."""
+        return self.amount_cents - self.withheld_cents
 
     @property
     def idempotency_key(self) -> str:
@@ -93,6 +103,19 @@ class Claim:
     def fresh_key(self) -> bool:
         """Whether no attempt before this one can have used the key."""
         return self.transfer.key_used_at in (None, self.claimed_at)
+
+
+class Tried(Protocol):
+    """What is asked for under an idempotency key, with the story of that key: a transfer, or a reversal of one."""
+
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def key_used_at(self) -> datetime | None: ...
+    @property
+    def doubtful(self) -> bool: ...
+    @property
+    def absent_since(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True)
@@ -131,15 +154,15 @@ class GiveUp:
 Step = Call | Look | GiveUp
 
 
-def next_step(transfer: Transfer, now: datetime, policy: RetryPolicy) -> Step:
-    """What to do with a transfer just claimed.
+def next_step(tried: Tried, now: datetime, policy: RetryPolicy) -> Step:
+    """What to do with a transfer, or a reversal, just claimed.
 
     One that was in hand more often than it may be tried is given up without being touched: its worker crashed on it,
     and would crash again.
     """
-    if transfer.attempts > policy.max_attempts:
+    if tried.attempts > policy.max_attempts:
         return GiveUp()
-    if transfer.doubtful or (transfer.key_used_at is not None and now - transfer.key_used_at >= KEY_LIFETIME):
+    if tried.doubtful or (tried.key_used_at is not None and now - tried.key_used_at >= KEY_LIFETIME):
         return Look()
     return Call()
 
@@ -322,13 +345,20 @@ def delay(attempts: int, policy: RetryPolicy, jitter: float) -> timedelta:
 
 
 def after_attempt(claim: Claim, outcome: Outcome, now: datetime, policy: RetryPolicy, jitter: float) -> Decision:
-    """What an attempt's outcome means for its transfer, whose ``attempts`` include it.
+    """What an attempt's outcome means for its transfer, whose ``attempts`` include it."""
+    return after_try(claim.transfer, claim.fresh_key, outcome, now, policy, jitter)
 
-    A definitive no proves that nothing was paid under the key only if nobody asked under it before, or if it was stored
-    under it: some are said before the provider looks at the key (a destination of another account, say).
+
+def after_try(
+    tried: Tried, fresh_key: bool, outcome: Outcome, now: datetime, policy: RetryPolicy, jitter: float
+) -> Decision:
+    """What an outcome means for what was tried.
+
+    A definitive no proves that nothing was moved under the key only if nobody asked under it before, or if it was
+    stored under it: some are said before the provider looks at the key (a destination of another account, say).
     """
-    decision = _after_attempt(claim.transfer, outcome, now, policy, jitter)
-    if not claim.fresh_key:
+    decision = _after_attempt(tried, outcome, now, policy, jitter)
+    if not fresh_key:
         match outcome, decision:
             case (NoFunds(stored=False) | NotOnboarded(stored=False), Hold()):
                 decision = replace(decision, new_key=False)
@@ -346,21 +376,21 @@ def after_attempt(claim: Claim, outcome: Outcome, now: datetime, policy: RetryPo
 
 
 def _after_attempt(  # noqa: C901 - one case an outcome: the table itself
-    transfer: Transfer, outcome: Outcome, now: datetime, policy: RetryPolicy, jitter: float
+    tried: Tried, outcome: Outcome, now: datetime, policy: RetryPolicy, jitter: float
 ) -> Decision:
     match outcome:
         case Paid(external_ref):
             return Done(external_ref)
-        case Unclear(code, message) if transfer.attempts >= policy.max_attempts:
+        case Unclear(code, message) if tried.attempts >= policy.max_attempts:
             return Dead(code, message)
         case Unclear(code, message):
-            at = now + delay(transfer.attempts, policy, jitter)
-            return Retry(at, code, message, doubtful=transfer.doubtful, absent_since=transfer.absent_since)
+            at = now + delay(tried.attempts, policy, jitter)
+            return Retry(at, code, message, doubtful=tried.doubtful, absent_since=tried.absent_since)
         case StoredError(code, message):
             # Even the last try ends in certainty: looking moves no money, so it is not what the limit is about.
-            return Retry(now, code, message, counted=transfer.attempts < policy.max_attempts, doubtful=True)
+            return Retry(now, code, message, counted=tried.attempts < policy.max_attempts, doubtful=True)
         case Absent():
-            return _after_absent(transfer, now, policy)
+            return _after_absent(tried, now, policy)
         case Mismatch(external_ref):
             return Dead("transfer_mismatch", f"{external_ref} exists with another amount, currency or destination")
         case NoFunds(message):
@@ -377,9 +407,9 @@ def _after_attempt(  # noqa: C901 - one case an outcome: the table itself
             return Dead("exhausted", f"given up after {policy.max_attempts} tries")
 
 
-def _after_absent(transfer: Transfer, now: datetime, policy: RetryPolicy) -> Decision:
+def _after_absent(tried: Tried, now: datetime, policy: RetryPolicy) -> Decision:
     """One look may come too early for what is still being made; the second, ``ambiguity`` later, is believed."""
-    first = transfer.absent_since
+    first = tried.absent_since
     if first is None or now - first < policy.ambiguity:
         since = first or now
         return Retry(
@@ -390,13 +420,18 @@ def _after_absent(transfer: Transfer, now: datetime, policy: RetryPolicy) -> Dec
             doubtful=True,
             absent_since=since,
         )
-    if transfer.attempts >= policy.max_attempts:
+    if tried.attempts >= policy.max_attempts:
         return Dead("exhausted", f"given up after {policy.max_attempts} tries; no such transfer exists", new_key=True)
     return Retry(now, "outcome_unknown", "no such transfer exists; trying with a new key", counted=False, new_key=True)
 
 
 def may_retry(transfer: Transfer) -> bool:
-    """Whether an admin may try it now: it failed, or is held for what a try can find to be over."""
+    """Whether an admin may try it now: it failed, or is held for what a try can find to be over.
+
+    Not while a refund of its order is under way, which may leave nothing to send.
+    """
+    if transfer.open_refunds:
+        return False
     if transfer.status is TransferStatus.HELD:
         return transfer.hold_reason in (HoldReason.NOT_ONBOARDED, HoldReason.AWAITING_FUNDS)
     return transfer.status is TransferStatus.FAILED

@@ -1,23 +1,20 @@
-"""Hyperswitch: opening payments and asking what became of them, and telling its events from forged ones.
+"""Hyperswitch: opening payments, giving them back, and asking what became of either.
 
-What it can be expected to answer is a value (`veza.domain.payments.Answer`), never an exception. Paths, fields, codes
+What it can be expected to answer is a value (`Answer`, `RefundOutcome`), never an exception. Paths, fields, codes
 and statuses: juspay/hyperswitch, api-reference/v1/openapi_spec_v1.json and
 crates/hyperswitch_domain_models/src/errors/api_error_response.rs.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
 import httpx
 import trio
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from veza.domain.payments import (
     BUYERS_TURN,
@@ -30,7 +27,10 @@ from veza.domain.payments import (
     Payment,
     PaymentStatus,
 )
+from veza.domain.refunds import NotReturned, RefundClaim, RefundOutcome, Returned, Underway
 from veza.gateways.certificates import certificates
+
+Refused = NoSuchPayment | NoAnswer | KeyRefused | Declined
 
 DUPLICATE: Final = "HE_01"
 SESSION_SECONDS: Final = (60, 7_890_000)  # what it takes for a session's length (its crates/router/src/consts.rs)
@@ -50,6 +50,19 @@ class PaymentBody(BaseModel):
     amount_received: int | None = None
     currency: str
     client_secret: str | None = None
+
+
+class RefundBody(BaseModel):
+    """The part of a refund that is read here. The amount is in minor units."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    refund_id: str
+    status: str
+    amount: int
+    currency: str
+    error_code: str | None = None
+    error_message: str | None = None
 
 
 class _Error(BaseModel):
@@ -126,17 +139,55 @@ class Hyperswitch:
             return await self._retrieve(payment_id) if isinstance(ended, Declined) else ended
         return NoAnswer(f"not within {self._timeout:g} s")
 
+    async def refund(self, claim: RefundClaim) -> RefundOutcome:
+        """Have a refund made, or find what became of the one an earlier call made: its id is derived from the row's.
+
+        A no is believed only when the provider has no such refund: it may be about one that it is making already.
+        """
+        with trio.move_on_after(self._timeout):
+            if claim.asked > 1 and not isinstance(found := await self._find_refund(claim), NoSuchPayment):
+                return found
+            made = await self._make_refund(claim)
+            if isinstance(made, NotReturned) and not isinstance(found := await self._find_refund(claim), NoSuchPayment):
+                return found
+            return made
+        return NoAnswer(f"not within {self._timeout:g} s")
+
+    async def _make_refund(self, claim: RefundClaim) -> RefundOutcome:
+        body = {
+            "refund_id": claim.reference,
+            "payment_id": claim.payment_id,
+            "amount": claim.amount_cents,
+            "metadata": {"refund_id": str(claim.refund_id)},
+        }
+        answer = await self._send("POST", "/refunds", body)
+        if isinstance(answer, httpx.Response):
+            return _refund(answer, claim)
+        return NotReturned("no_such_payment", "") if isinstance(answer, NoSuchPayment) else _declined(answer)
+
+    async def _find_refund(self, claim: RefundClaim) -> RefundOutcome | NoSuchPayment:
+        answer = await self._send("GET", f"/refunds/{claim.reference}?force_sync=true")
+        if isinstance(answer, httpx.Response):
+            return _refund(answer, claim)
+        if isinstance(answer, Declined):  # a no to looking says nothing of the money
+            return NoAnswer(f"{answer.code}: {answer.message}")
+        return answer
+
     async def _retrieve(self, payment_id: str) -> Answer:
         return await self._call("GET", f"/payments/{payment_id}?force_sync=true", payment_id)
 
     async def _call(self, method: str, path: str, payment_id: str, body: object = None) -> Answer:
+        answer = await self._send(method, path, body)
+        return _payment(answer, payment_id) if isinstance(answer, httpx.Response) else answer
+
+    async def _send(self, method: str, path: str, body: object = None) -> httpx.Response | Refused:
         try:
             answer = await self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
             return NoAnswer(type(error).__name__)
         if b"\\u0000" in answer.content:
             return NoAnswer("an answer with a NUL in it")  # PostgreSQL could not store it
-        return _payment(answer, payment_id) if answer.is_success else _refusal(answer)
+        return answer if answer.is_success else _refusal(answer)
 
 
 def _session_seconds(seconds_left: float) -> int:
@@ -159,6 +210,27 @@ def _payment(answer: httpx.Response, payment_id: str) -> Answer:
     return Payment(payment_id, status, amount, body.currency.upper(), body.client_secret)
 
 
+def _refund(answer: httpx.Response, claim: RefundClaim) -> RefundOutcome:
+    try:
+        body = RefundBody.model_validate_json(answer.content)
+    except ValidationError:
+        return NoAnswer("an answer that is no refund")
+    about = (body.refund_id, body.amount, body.currency.upper())
+    if about != (claim.reference, claim.amount_cents, claim.currency):
+        return NoAnswer("an answer about another refund")
+    match body.status:
+        case "succeeded":
+            return Returned()
+        case "failed":
+            return NotReturned(body.error_code or "failed", body.error_message or "")
+        case _:  # pending, review, or a word newer than this
+            return Underway()
+
+
+def _declined(answer: NoAnswer | KeyRefused | Declined) -> RefundOutcome:
+    return NotReturned(answer.code, answer.message) if isinstance(answer, Declined) else answer
+
+
 def _status(word: str) -> PaymentStatus:
     try:
         return PaymentStatus(word)
@@ -166,7 +238,7 @@ def _status(word: str) -> PaymentStatus:
         return PaymentStatus.UNKNOWN
 
 
-def _refusal(answer: httpx.Response) -> Answer:
+def _refusal(answer: httpx.Response) -> Refused:
     status = answer.status_code
     if status in KEY_REFUSED:
         return KeyRefused(f"HTTP {status}")
@@ -179,71 +251,3 @@ def _refusal(answer: httpx.Response) -> Answer:
     if status == HTTPStatus.NOT_FOUND:
         return NoSuchPayment()
     return Declined(error.code, error.message)
-
-
-# -- events ------------------------------------------------------------------------------------------------------------
-
-SIGNATURE_HEADERS: Final[Mapping[str, Mapping[int, str]]] = {
-    "X-Webhook-Signature-512": {128: "sha512"},
-    "X-Hyperswitch-Signature": {128: "sha512", 64: "sha256"},  # the API reference's own
-}
-"""For each header the MAC's hash, by the number of its hexadecimal digits."""
-
-LONGEST: Final = 255  # characters of an id or a type that is kept as it is
-
-
-@dataclass(frozen=True)
-class Event:
-    """A verified event. ``event_id`` is the sender's, or the body's hash where it gives none."""
-
-    event_id: str
-    event_type: str
-    payment_id: str | None
-
-
-def is_signed(body: bytes, signatures: Mapping[str, str], secrets: Sequence[str]) -> bool:
-    """Whether one of ``signatures``, by header, is the MAC of exactly these bytes under one of the secrets.
-
-    Compared in constant time. There is no check of freshness: the provider resends the same bytes for a day.
-    """
-    return any(
-        _matches(signature, body, secrets, digits[len(signature)])
-        for header, signature in signatures.items()
-        if len(signature) in (digits := SIGNATURE_HEADERS.get(header, {}))
-    )
-
-
-def _matches(signature: str, body: bytes, secrets: Sequence[str], mac: str) -> bool:
-    seen = signature.lower().encode()
-    wanted = [hmac.new(secret.encode(), body, mac).hexdigest().encode() for secret in secrets if secret]
-    return sum(hmac.compare_digest(seen, each) for each in wanted) > 0  # every one: the time tells nothing of which
-
-
-def read_event(body: bytes) -> Event:
-    """What a verified body says. Fields that are missing or not understood count for nothing.
-
-    Raises ValueError for what is no JSON object.
-    """
-    fields = _OBJECT.validate_json(body)
-    event_id = _text(fields.get("event_id")) or f"sha256:{hashlib.sha256(body).hexdigest()}"
-    kind = _text(fields.get("event_type")) or _text(fields.get("event")) or "unknown"
-    return Event(event_id, kind.replace(".", "_"), _payment_id(fields))
-
-
-_OBJECT = TypeAdapter(dict[str, object])
-
-
-def _payment_id(fields: Mapping[str, object]) -> str | None:
-    for path in (("payment_id",), ("data", "payment_id"), ("content", "object", "payment_id")):
-        value: object = fields
-        for name in path:
-            value = value.get(name) if isinstance(value, dict) else None
-        if (found := _text(value)) is not None:
-            return found
-    return None
-
-
-def _text(value: object) -> str | None:
-    """Text that a row can hold and an index can find."""
-    usable = isinstance(value, str) and 0 < len(value) <= LONGEST and "\0" not in value
-    return value if usable and isinstance(value, str) else None

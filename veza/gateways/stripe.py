@@ -31,6 +31,7 @@ from veza.domain.payouts import (
     Unauthorized,
     Unclear,
 )
+from veza.domain.recovery import ReversalClaim
 from veza.gateways.stripe_http import StripeHttp
 
 stripe.enable_telemetry = False  # it names this machine to Stripe, and keeps a file in the home directory for it
@@ -77,7 +78,7 @@ class Stripe:
             with trio.fail_after(self._timeout):
                 made = await self._client.v1.transfers.create_async(
                     {
-                        "amount": transfer.amount_cents,
+                        "amount": transfer.payable_cents,
                         "currency": transfer.currency.lower(),
                         "destination": destination,
                         "transfer_group": str(transfer.id),
@@ -111,6 +112,56 @@ class Stripe:
         """All transfers to an account, newest first. Raises Unavailable."""
         async with self._available():
             return await self._list({"destination": destination})
+
+    # -- reversals --------------------------------------------------------------------------------------------------
+
+    async def reverse(self, claim: ReversalClaim) -> Outcome:
+        """Ask for what a transfer brought back, under the reversal's own key. As `transfer`."""
+        reversal = claim.reversal
+        try:
+            with trio.fail_after(self._timeout):
+                made = await self._client.v1.transfers.reversals.create_async(
+                    reversal.transfer_ref,
+                    {
+                        "amount": reversal.amount_cents,
+                        "metadata": {"share_id": str(reversal.share_id), "order_id": str(reversal.order_id)},
+                    },
+                    {"idempotency_key": reversal.idempotency_key},
+                )
+        except trio.TooSlowError:
+            return Unclear("timeout", f"no answer within {self._timeout:g} s")
+        except stripe.StripeError as error:
+            return classify(error)
+        return Paid(made.id) if made.amount == reversal.amount_cents else Mismatch(made.id)
+
+    async def look_for_reversal(self, claim: ReversalClaim) -> Outcome:
+        """List the reversals of a transfer, and adopt the one that is ours."""
+        reversal = claim.reversal
+        try:
+            found = await self._list_reversals(reversal.transfer_ref)
+        except trio.TooSlowError:
+            return Unclear("timeout", f"no answer within {self._timeout:g} s")
+        except stripe.StripeError as error:
+            outcome = classify(error)
+            return outcome if isinstance(outcome, Unauthorized) else Unclear(_code(error), _message(error))
+        own = [each for each in found if getattr(each.metadata, "share_id", None) == str(reversal.share_id)]
+        agreeing = [each for each in own if each.amount == reversal.amount_cents]
+        if agreeing:
+            return Paid(agreeing[-1].id)
+        return Mismatch(own[0].id) if own else Absent()
+
+    async def _list_reversals(self, transfer_ref: str) -> list[stripe.TransferReversal]:
+        """Every page of a transfer's reversals, each within the timeout."""
+        found: list[stripe.TransferReversal] = []
+        while True:
+            query: stripe.params.TransferReversalListParams = {"limit": PAGE}
+            if found:
+                query["starting_after"] = found[-1].id
+            with trio.fail_after(self._timeout):
+                page = await self._client.v1.transfers.reversals.list_async(transfer_ref, query)
+            found += page.data
+            if not page.has_more or not page.data:
+                return found
 
     async def _list(self, params: dict[str, str]) -> list[ListedTransfer]:
         """Every page of a listing, each within the timeout."""
@@ -250,7 +301,7 @@ def _event(body: bytes) -> ProviderEvent:
 def _agrees(listed: ListedTransfer, claim: Claim) -> bool:
     ours = claim.transfer
     return (listed.amount_cents, listed.currency, listed.destination, listed.transfer_id) == (
-        ours.amount_cents,
+        ours.payable_cents,
         ours.currency,
         claim.destination,
         str(ours.id),

@@ -29,6 +29,7 @@ from veza.store.orders import Orders
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
 from veza.store.reconciliations import Reconciliations
+from veza.store.refunds import Refunds
 from veza.store.reviews import Reviews
 from veza.store.sales import Sales
 from veza.store.sessions import Sessions
@@ -141,6 +142,7 @@ class Parts:
     checkout: Checkout
     payments: Payments
     payouts: Payouts
+    refunds: Refunds
     connect: Connect
     ledger: Ledger
     stripe: Stripe

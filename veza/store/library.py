@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from veza.domain.catalog import ProductFile, ProductType, Seller
-from veza.domain.errors import NotFound
+from veza.domain.errors import Conflict, NotFound
 from veza.domain.ids import NewId
 from veza.domain.orders import ENTITLING, Bought, check_entitled
 from veza.store.bridge import Database, Record
@@ -16,7 +16,7 @@ LIBRARY = """
 WITH bought AS (
     SELECT DISTINCT ON (i.product_id) i.product_id, o.id AS order_id, o.paid_at
     FROM orders o JOIN order_items i ON i.order_id = o.id
-    WHERE o.buyer_id = $1 AND o.status = ANY($2::text[])
+    WHERE o.buyer_id = $1 AND o.status = ANY($2::text[]) AND NOT i.gone
     ORDER BY i.product_id, o.paid_at, o.id
 )
 SELECT b.product_id, b.order_id, b.paid_at, p.title, p.product_type, p.seller_id, u.username
@@ -26,7 +26,7 @@ ORDER BY b.paid_at DESC, b.product_id LIMIT $3 OFFSET $4
 
 HOW_MANY = """
 SELECT count(DISTINCT i.product_id) FROM orders o JOIN order_items i ON i.order_id = o.id
-WHERE o.buyer_id = $1 AND o.status = ANY($2::text[])
+WHERE o.buyer_id = $1 AND o.status = ANY($2::text[]) AND NOT i.gone
 """
 
 FILES = """
@@ -36,7 +36,10 @@ FROM product_files f WHERE f.product_id = ANY($1::uuid[]) ORDER BY f.product_id,
 
 FILE_OF_ORDER = """
 SELECT f.id, f.product_id, f.object_key, f.filename, f.content_type, f.size_bytes, f.created_at
-FROM product_files f WHERE f.id = $2 AND f.product_id IN (SELECT product_id FROM order_items WHERE order_id = $1)
+FROM product_files f WHERE f.id = $2 AND f.product_id IN (
+    SELECT product_id FROM order_items
+    WHERE order_id = $1 AND NOT gone
+)
 """
 
 
@@ -59,7 +62,7 @@ class Library:
         """What the buyer of a paid order may download. Raises NotFound, and Conflict while it is not paid."""
         order = await self._orders.get(order_id, buyer_id)
         check_entitled(order)
-        rows = await self._db.fetch(FILES, [item.product_id for item in order.items])
+        rows = await self._db.fetch(FILES, [item.product_id for item in order.items if order.entitles_to(item)])
         return [file_of(row) for row in rows]
 
     async def deliverable(self, order_id: UUID, file_id: UUID, buyer_id: UUID) -> ProductFile:
@@ -73,10 +76,14 @@ class Library:
     async def record_download(self, order_id: UUID, file_id: UUID, buyer_id: UUID, *, new_id: NewId) -> None:
         """Note that the buyer took a file, or a part of it: from then on a refund is somebody's decision.
 
-        Once an hour is enough: a player that seeks asks for hundreds of parts.
+        Once an hour is enough: a player that seeks asks for hundreds of parts. Raises Conflict when a refund has taken
+        the right to it meanwhile: nothing is downloaded that nobody knows was.
         """
         if not await self._db.fetchval(JUST_NOTED, order_id, file_id, buyer_id):
             async with self._db.transaction() as tx:
+                await tx.execute("SELECT FROM orders WHERE id = $1 FOR SHARE", order_id)
+                if await tx.fetchrow(FILE_OF_ORDER, order_id, file_id) is None:
+                    raise Conflict("This was refunded.", code="refunded")
                 await tx.execute(NOTE, new_id(), order_id, file_id, buyer_id)
 
     async def page(self, buyer_id: UUID, *, limit: int, offset: int) -> tuple[list[Bought], int]:

@@ -18,7 +18,16 @@ async def take_invoice_number(tx: Transaction) -> str:
 
     Whoever needs one waits from here on until this transaction is over, so take it last. What rolls back took none.
     """
-    row = await tx.fetchrow(TAKE, "invoice")
+    return await _take(tx, "invoice")
+
+
+async def take_credit_note_number(tx: Transaction) -> str:
+    """The next credit note number of this year (UTC), ``CN-YYYY-NNNNNN``; waited for as an invoice number is."""
+    return f"CN-{await _take(tx, 'credit_note')}"
+
+
+async def _take(tx: Transaction, series: str) -> str:
+    row = await tx.fetchrow(TAKE, series)
     if row is None:
         raise LookupError("an insert returned no row")
     return f"{row['year']}-{row['last']:06}"

@@ -24,23 +24,13 @@ from veza.domain.orders import (
 )
 from veza.domain.payments import OrderStatus, PaymentStatus
 from veza.store.bridge import Database, Record, Snapshot, Transaction
+from veza.store.idempotency import reserve
 from veza.store.numbers import take_invoice_number
 
 ROUTE: Final = "POST /marketplace/orders"
-KEY_LIFETIME: Final = timedelta(hours=24)  # what clients are promised
 IN_FLIGHT: Final = timedelta(seconds=40)
 # Longer than the provider's timeout and the record's together (20 s and 15 s): while the first request may still be at
 # work, a repeat is told so. If its process died, that is how long the buyer waits.
-
-RESERVE_KEY = """
-INSERT INTO idempotency_keys (user_id, route, key, body_sha256, resource_id, in_flight_until)
-VALUES ($1, $2, $3, $4, $5, now() + $6::interval)
-ON CONFLICT (user_id, route, key) DO UPDATE
-    SET body_sha256 = excluded.body_sha256, resource_id = excluded.resource_id,
-        in_flight_until = excluded.in_flight_until, created_at = now()
-    WHERE idempotency_keys.created_at < now() - $7::interval
-RETURNING resource_id
-"""
 
 TAKE_UP_KEY = """
 UPDATE idempotency_keys SET in_flight_until = now() + $4::interval
@@ -108,7 +98,7 @@ class Orders:
         check_cart(lines)
         async with self._db.transaction() as tx:
             order_id = new_id()
-            if key is not None and not await _reserve(tx, buyer_id, key, order_id):
+            if key is not None and not await reserve(tx, buyer_id, ROUTE, key, order_id, IN_FLIGHT):
                 return Placed(await _take_up(tx, buyer_id, key), repeated=True)
             offers = await _offers(tx, lines)
             order = place(
@@ -163,25 +153,11 @@ async def _land(tx: Transaction, order_id: UUID, buyer_id: UUID) -> None:
     await tx.execute(LAND, order_id, buyer_id, ROUTE)
 
 
-async def _reserve(tx: Transaction, buyer_id: UUID, key: IdempotencyKey, order_id: UUID) -> bool:
-    """Take a key that nobody used in the last 24 hours. A second request waits here until the first has committed."""
-    args = (buyer_id, ROUTE, key.key, key.body_sha256, order_id, IN_FLIGHT, KEY_LIFETIME)
-    return await tx.fetchval(RESERVE_KEY, *args) is not None
-
-
 async def _take_up(tx: Transaction, buyer_id: UUID, key: IdempotencyKey) -> Order:
     """The order that a key in use made; while its payment is to be opened, the repeat is now the request in flight.
 
     Raises Conflict.
     """
-    row = await tx.fetchrow(
-        "SELECT body_sha256 FROM idempotency_keys WHERE user_id = $1 AND route = $2 AND key = $3 FOR UPDATE",
-        buyer_id,
-        ROUTE,
-        key.key,
-    )
-    if row is None or row["body_sha256"] != key.body_sha256:
-        raise Conflict("This Idempotency-Key came with another request.", code="idempotency_key_reused")
     order_id: UUID | None = await tx.fetchval(TAKE_UP_KEY, buyer_id, ROUTE, key.key, IN_FLIGHT)
     if order_id is None:
         raise Conflict("The first request with this Idempotency-Key is still in hand.", code="idempotency_in_flight")
@@ -280,6 +256,7 @@ def _item(row: Record) -> OrderItem:
         unit_price_cents=row["unit_price_cents"],
         total_cents=row["total_cents"],
         licence_key=row["licence_key"],
+        refunded_cents=row["refunded_cents"],
     )
 
 

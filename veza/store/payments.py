@@ -31,6 +31,7 @@ from veza.store import ledger
 from veza.store.bridge import Database, Record, Transaction
 from veza.store.numbers import take_invoice_number
 from veza.store.orders import LAND, ROUTE, earning_of
+from veza.store.recovery import net_debts
 
 AWAITING: Final = ("pending", "failed", "expired", "cancelled")  # the statuses in which news of the payment matters
 
@@ -98,7 +99,9 @@ SELECT bool_and(status = 'published') FROM (
 """
 
 # Locked whether active or not: an activation that commits meanwhile either was seen here or will see these transfers.
-SELLERS = "SELECT user_id, transfers_active FROM connect_accounts WHERE user_id = ANY($1::uuid[]) ORDER BY 1 FOR SHARE"
+SELLERS = """
+SELECT user_id, transfers_active, has_owed FROM connect_accounts WHERE user_id = ANY($1::uuid[]) ORDER BY 1 FOR SHARE
+"""
 
 OWE = """
 INSERT INTO transfers (id, order_id, seller_id, amount_cents, platform_fee_cents, currency,
@@ -123,6 +126,10 @@ UPDATE products SET sold_count = sold_count + sold.quantity FROM sold WHERE prod
 RECEIVE = """
 INSERT INTO provider_events (provider, event_id, event_type, subject) VALUES ('hyperswitch', $1, $2, $3)
 ON CONFLICT DO NOTHING RETURNING event_id
+"""
+
+MAKE_REFUND_DUE = """
+UPDATE refunds SET due_at = least(due_at, now()) WHERE reference = $1 AND status = 'pending'
 """
 
 MAKE_DUE = """
@@ -227,13 +234,20 @@ class Payments:
 
     # -- events -------------------------------------------------------------------------------------------------------
 
-    async def receive(self, event_id: str, event_type: str, payment_id: str | None) -> bool:
-        """Record a verified event and make its order due, in one transaction; False if it was recorded before."""
+    async def receive(
+        self, event_id: str, event_type: str, payment_id: str | None, refund_id: str | None = None
+    ) -> bool:
+        """Record a verified event and make what it is about due, in one transaction; False if it was recorded before.
+
+        ``refund_id`` is the provider's: the payment's refund, if it is about one.
+        """
         async with self._db.transaction() as tx:
             if await tx.fetchval(RECEIVE, event_id, event_type, payment_id) is None:
                 return False
             if payment_id is not None:
                 await tx.execute(MAKE_DUE, payment_id, AWAITING)
+            if refund_id is not None:
+                await tx.execute(MAKE_REFUND_DUE, refund_id)
         return True
 
 
@@ -315,3 +329,6 @@ async def _owe(
         [earning.fee_cents for earning in owed],
         [earning.seller_id in active for earning in owed],
     )
+    for row in rows:
+        if row["has_owed"]:
+            await net_debts(tx, row["user_id"], order.currency)

@@ -30,11 +30,14 @@ from veza.domain.payouts import (
 )
 from veza.store import audit
 from veza.store.bridge import Database, Record, Transaction
+from veza.store.recovery import net_debts
 
 COLUMNS: Final = ", ".join(field.name for field in fields(Transfer))
 
 # What may be taken in hand once it is due. $3: whether what failed is tried again by itself.
-CLAIMABLE: Final = "(status = 'pending' OR $3 AND (status = 'failed' OR hold_reason = 'awaiting_funds'))"
+CLAIMABLE: Final = """
+(open_refunds = 0 AND (status = 'pending' OR $3 AND (status = 'failed' OR hold_reason = 'awaiting_funds')))
+"""
 
 # The claim's own columns, for the worker and an admin alike. The account is the one that the present key was first used
 # with: a key must never be used with two.
@@ -80,7 +83,8 @@ SELECT {COLUMNS}, claim_id, destination, now() AS claimed_at FROM claimed
 """
 
 # Everything that follows from an attempt, in one statement: the row, the attempt, the journal with its two entries, and
-# the account that turned out unable to receive. None of it happens unless the claim still stands.
+# the account that turned out unable to receive. A refund's share that waited for this is due. None of it happens unless
+# the claim still stands.
 RECORD: Final = f"""
 WITH done AS (
     UPDATE transfers SET
@@ -107,16 +111,21 @@ WITH done AS (
     RETURNING id
 ), booked AS (
     INSERT INTO entries (journal_id, account_id, amount_cents, currency)
-    SELECT journal.id, account.id, CASE account.kind WHEN 'seller' THEN amount_cents ELSE -amount_cents END,
+    SELECT journal.id, account.id, CASE account.kind WHEN 'seller' THEN 1 ELSE -1 END * (amount_cents - withheld_cents),
         done.currency
     FROM journal, done JOIN ledger_accounts AS account ON account.currency = done.currency
         AND (account.kind = 'payouts' OR (account.kind = 'seller' AND account.owner = done.seller_id))
     RETURNING id
+), waited AS (
+    UPDATE refund_shares AS share SET due_at = now() FROM done
+    WHERE share.order_id = done.order_id AND share.seller_id = done.seller_id AND share.status = 'waiting'
 ), unable AS (
     UPDATE connect_accounts SET transfers_active = false, check_due_at = now() + $16, updated_at = now()
     FROM done WHERE done.hold_reason = 'not_onboarded' AND user_id = seller_id AND account_id IS NOT NULL
 )
-SELECT {COLUMNS}, (SELECT count(*) FROM booked) AS lines FROM done
+SELECT {COLUMNS}, (SELECT count(*) FROM booked) AS lines,
+    (SELECT has_owed FROM connect_accounts WHERE user_id = done.seller_id) AS has_owed
+FROM done
 """
 
 NEXT_DUE: Final = f"""
@@ -155,11 +164,14 @@ TOTALS: Final = """
 SELECT status, count(*) AS count, sum(amount_cents)::bigint AS amount_cents FROM transfers WHERE {} GROUP BY status
 """
 
-# What a seller waits for: all that is on its way, when the next of it is due, and what is held.
+# What a seller waits for: all that is on its way, when the next of it is due, and what is held. And what they owe: what
+# was refunded of what they have, netted against what is next on its way.
 WAITING: Final = """
-SELECT coalesce(sum(amount_cents) FILTER (WHERE status = 'held'), 0)::bigint AS held,
-       coalesce(sum(amount_cents) FILTER (WHERE status <> 'held'), 0)::bigint AS due,
-       min(next_retry_at) FILTER (WHERE status <> 'held') AS due_at
+SELECT coalesce(sum(amount_cents - withheld_cents) FILTER (WHERE status = 'held'), 0)::bigint AS held,
+       coalesce(sum(amount_cents - withheld_cents) FILTER (WHERE status <> 'held'), 0)::bigint AS due,
+       min(next_retry_at) FILTER (WHERE status <> 'held') AS due_at,
+       (SELECT coalesce(sum(gross_cents - fee_cents - withheld_cents - reversed_cents), 0)::bigint
+        FROM refund_shares WHERE seller_id = $1 AND status = 'owed') AS owed
 FROM transfers WHERE seller_id = $1 AND status IN ('pending', 'processing', 'failed', 'held')
 """
 
@@ -179,11 +191,15 @@ class Total:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A seller's shares that are not paid yet, in minor units: ``held``, and ``due``, the next of it ``due_at``."""
+    """A seller's shares that are not paid yet, in minor units: ``held``, and ``due``, the next of it ``due_at``.
+
+    ``owed`` is by them: it is taken from what they sell next.
+    """
 
     held: int
     due: int
     due_at: datetime | None
+    owed: int
 
 
 @dataclass(frozen=True)
@@ -239,6 +255,10 @@ class Payouts:
             )
             if row is not None and isinstance(decision, Done) and row["lines"] != 2:
                 raise LookupError(f"an account of transfer {claim.transfer.id} is not open")
+            if row is not None and row["key_used_at"] is None and row["has_owed"]:
+                # By its next key it may be sent less: what its seller came to owe meanwhile is taken out of it now.
+                await net_debts(tx, row["seller_id"], row["currency"])
+                return await _find(tx, row["id"])
         return None if row is None else _transfer(row)
 
     async def next_due_in(self, *, retries: bool) -> float | None:
@@ -299,7 +319,7 @@ class Payouts:
     async def waiting(self, seller_id: UUID) -> Waiting:
         """What a seller has still to get."""
         row = await self._db.fetchrow(WAITING, seller_id)
-        return Waiting(0, 0, None) if row is None else Waiting(**dict(row))
+        return Waiting(0, 0, None, 0) if row is None else Waiting(**dict(row))
 
     async def list(self, wanted: Wanted, limit: int, offset: int) -> tuple[list[Transfer], int]:
         """A page, newest first, and how many there are in all."""
@@ -363,6 +383,8 @@ def _told(outcome: Outcome) -> tuple[str, str]:
 
 
 def _cannot_retry(transfer: Transfer) -> str:
+    if transfer.open_refunds:
+        return "A refund of its order is under way; when that is done, what is left of it is tried by itself."
     if transfer.hold_reason is not None:
         return f"A transfer held as {transfer.hold_reason.value} is not retried but released."
     return f"Only a failed or held transfer can be retried; this one is {transfer.status.value}."

@@ -14,7 +14,10 @@ from veza.store.bridge import Database, Record, Transaction
 
 REVIEW: Final = """
 SELECT r.id, r.product_id, r.order_id, r.buyer_id, u.username, r.rating, r.comment, r.response, r.responded_at,
-       o.status = 'refunded' AS refunded, r.created_at, r.updated_at
+       EXISTS (
+           SELECT FROM order_items i WHERE i.order_id = r.order_id AND i.product_id = r.product_id
+           AND (o.status = 'refunded' OR i.gone)
+       ) AS refunded, r.created_at, r.updated_at
 FROM reviews r JOIN users u ON u.id = r.buyer_id JOIN orders o ON o.id = r.order_id
 """
 
@@ -27,7 +30,8 @@ PURCHASES: Final = """
 SELECT o.id AS order_id, r.id IS NOT NULL AS reviewed
 FROM orders o LEFT JOIN reviews r ON r.order_id = o.id AND r.product_id = $1
 WHERE o.buyer_id = $2 AND o.paid_at IS NOT NULL AND o.status <> 'refunded'
-  AND EXISTS (SELECT FROM order_items i WHERE i.order_id = o.id AND i.product_id = $1)
+  AND EXISTS (SELECT FROM order_items i WHERE i.order_id = o.id AND i.product_id = $1
+              AND NOT i.gone)
 ORDER BY o.paid_at DESC, o.id DESC
 """
 

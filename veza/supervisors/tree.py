@@ -9,10 +9,14 @@ from random import Random
 
 from veza.actors.onboarding import Onboarder
 from veza.actors.payments import Payments
-from veza.actors.payouts import Payer, ring
+from veza.actors.payouts import Payer
+from veza.actors.payouts import ring as ring_payouts
 from veza.actors.queue import Leases
 from veza.actors.reconciler import Reconciler
 from veza.actors.refs import Refs
+from veza.actors.refunds import Refunder
+from veza.actors.reversals import Reverser
+from veza.actors.reversals import ring as ring_reversals
 from veza.domain.ids import NewId
 from veza.domain.payouts import RetryPolicy
 from veza.gateways.hyperswitch import Hyperswitch
@@ -21,6 +25,8 @@ from veza.store.connect import Connect
 from veza.store.payments import Payments as PaymentRows
 from veza.store.payouts import Payouts
 from veza.store.reconciliations import Reconciliations
+from veza.store.refund_queue import RefundQueue
+from veza.store.reversals import Reversals
 from veza.supervisors.child import Intensity, permanent
 from veza.supervisors.supervisor import Supervisor, one_for_one
 
@@ -43,6 +49,8 @@ class TreeParts:
     reconcile_every: timedelta
     payout_delay: timedelta
     reconciliations: Reconciliations
+    refunds: RefundQueue
+    reversals: Reversals
     payouts_configured: bool
 
 
@@ -56,13 +64,23 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
         lambda: Payer(parts.payouts, parts.stripe, parts.retry_policy, parts.leases, parts.random),
     )
     onboarding = permanent("onboarding", lambda: Onboarder(parts.connect, parts.stripe, payouts.ref))
+    reversals = permanent(
+        "reversals",
+        lambda: Reverser(parts.reversals, parts.stripe, parts.retry_policy, parts.leases, parts.random),
+    )
+
+    def ring_sellers_side() -> None:
+        ring_reversals(reversals.ref)
+        ring_payouts(payouts.ref)
+
+    refunds = permanent("refunds", lambda: Refunder(parts.refunds, parts.hyperswitch, parts.leases, ring_sellers_side))
     payments = permanent(
         "payments",
         lambda: Payments(
             parts.payments,
             parts.hyperswitch,
             new_id=parts.new_id,
-            ring_payouts=partial(ring, payouts.ref),
+            ring_payouts=partial(ring_payouts, payouts.ref),
             every=parts.reconcile_every,
             call_seconds=parts.leases.provider_timeout,
             payout_delay=parts.payout_delay,
@@ -72,5 +90,6 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
         "reconciler", lambda: Reconciler(parts.reconciliations, parts.stripe if parts.payouts_configured else None)
     )
     # One for one: each works from its own rows, and none holds anything of another's that a restart would stale.
-    money = one_for_one("money", payouts, onboarding, payments, reconciler, intensity=BLIPS)
-    return one_for_one("veza", money, intensity=BLIPS), Refs(payments.ref, payouts.ref, onboarding.ref, reconciler.ref)
+    money = one_for_one("money", payouts, onboarding, reversals, refunds, payments, reconciler, intensity=BLIPS)
+    refs = Refs(payments.ref, payouts.ref, onboarding.ref, reconciler.ref, refunds.ref, reversals.ref)
+    return one_for_one("veza", money, intensity=BLIPS), refs

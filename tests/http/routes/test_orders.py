@@ -68,6 +68,7 @@ async def test_an_order_tells_its_buyer_what_they_pay_and_with_what(shop: Shop) 
                 "quantity": 2,
                 "unit_price_cents": product["price_cents"],
                 "total_cents": 2 * product["price_cents"],
+                "refunded_cents": 0,
                 "licence_key": None,
             }
             for item, product in zip(order["items"], (track, pack), strict=True)

@@ -49,7 +49,7 @@ async def test_someone_who_never_asked_has_no_account_and_no_balance(house: Hous
     ana = await house.sign_up("ana")
     assert data(await house.get("/sell/connect/status", ana)) == NOT_CONNECTED
     balance = data(await house.get("/sell/balance", ana))
-    nothing = {"available": 0, "pending": 0, "due": 0, "due_at": None, "held": 0, "currency": "EUR"}
+    nothing = {"available": 0, "pending": 0, "due": 0, "due_at": None, "held": 0, "owed": 0, "currency": "EUR"}
     assert balance == nothing | {"connected": False}
     assert data(await house.get("/sell/transfers", ana)) == {"transfers": [], "total": 0}
 

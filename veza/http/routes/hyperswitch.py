@@ -6,9 +6,9 @@ import structlog
 from quart import Blueprint, request
 from quart_schema import validate_response
 
-from veza.actors import payments
+from veza.actors import payments, refunds
 from veza.domain.errors import Invalid, Unauthenticated
-from veza.gateways.hyperswitch import SIGNATURE_HEADERS, is_signed, read_event
+from veza.gateways.hyperswitch_events import SIGNATURE_HEADERS, is_signed, read_event
 from veza.http.document import takes_headers
 from veza.http.envelope import Envelope, ReceivedOut
 from veza.http.parts import parts
@@ -32,6 +32,7 @@ async def receive() -> Envelope[ReceivedOut]:
         event = read_event(body)
     except ValueError:
         raise Invalid("An event is a JSON object.") from None
-    if await parts().payments.receive(event.event_id, event.event_type, event.payment_id):
+    if await parts().payments.receive(event.event_id, event.event_type, event.payment_id, event.refund_id):
         payments.ring(parts().refs.payments)
+        refunds.ring(parts().refs.refunds)
     return Envelope[ReceivedOut](data=ReceivedOut())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
-from hashlib import sha256
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -16,18 +15,17 @@ from quart_schema import document_response, validate_querystring, validate_reque
 from veza.actors import payments
 from veza.actors.core import AskFailed
 from veza.domain.catalog import ProductFile, ProductType
-from veza.domain.errors import Conflict, Invalid, Unavailable
-from veza.domain.orders import MAX_LINES, MAX_QUANTITY, Bought, CartLine, IdempotencyKey, Order, OrderPayment
+from veza.domain.errors import Conflict, Unavailable
+from veza.domain.orders import MAX_LINES, MAX_QUANTITY, Bought, CartLine, Order, OrderPayment
 from veza.domain.payments import OrderStatus, PaymentStatus
 from veza.http.auth import caller, login_required
 from veza.http.document import takes_headers
 from veza.http.downloads import send_owned_file
 from veza.http.envelope import Body, Envelope, Out
+from veza.http.idempotency import idempotency_key
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.routes.products import SellerOut
-
-KEY_LENGTH = 255  # as long as Stripe's; a UUID has 36
 
 api = Blueprint("orders", __name__)
 
@@ -54,7 +52,10 @@ class OrderBody(Body):
 
 
 class ItemOut(Out):
-    """``licence_key`` proves the purchase of this line, for its whole quantity; null while the order is not paid."""
+    """``licence_key`` proves the purchase of this line, for its whole quantity; null while the order is not paid.
+
+    ``refunded_cents`` are gone from it: given back, or about to be. A line that is gone whole gives no right any more.
+    """
 
     id: UUID
     product_id: UUID
@@ -62,6 +63,7 @@ class ItemOut(Out):
     quantity: int
     unit_price_cents: int
     total_cents: int
+    refunded_cents: int
     licence_key: UUID | None
 
 
@@ -137,7 +139,9 @@ def _order(order: Order) -> OrderOut:
     key = parts().checkout.publishable_key
     return OrderOut.of(
         order,
-        items=[ItemOut.of(item, licence_key=item.licence_key if order.entitles else None) for item in order.items],
+        items=[
+            ItemOut.of(item, licence_key=item.licence_key if order.entitles_to(item) else None) for item in order.items
+        ],
         payment=order.payment and PaymentOut.of(order.payment, publishable_key=key),
     )
 
@@ -170,7 +174,7 @@ async def post_order(data: OrderBody) -> tuple[Envelope[OrderOut], int]:
         caller().id,
         data.lines,
         parts().checkout.terms,
-        key=_idempotency_key(data),
+        key=idempotency_key(data),
         now=parts().clock(),
         new_id=parts().new_id,
         expected_total_cents=data.expected_total_cents,
@@ -246,16 +250,6 @@ async def _open_payment(order: Order) -> Order:
             code="payment_unavailable",
         )
     return order
-
-
-def _idempotency_key(data: OrderBody) -> IdempotencyKey | None:
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return None
-    if not (1 <= len(key) <= KEY_LENGTH and key.isprintable()):
-        raise Invalid(f"An Idempotency-Key has 1 to {KEY_LENGTH} printable characters.", field="Idempotency-Key")
-    # Of what was understood, not of its bytes: spaces and the order of fields make no other request.
-    return IdempotencyKey(key, sha256(data.model_dump_json().encode()).digest())
 
 
 # -- what was bought ---------------------------------------------------------------------------------------------------

@@ -29,7 +29,8 @@ class BalanceOut(Out):
     """In minor units of ``currency``.
 
     ``available`` and ``pending`` are at the payout provider, nothing without an account. On their way there are
-    ``due``, the next of it at ``due_at``, and ``held``, of which each transfer tells the reason.
+    ``due``, the next of it at ``due_at``, and ``held``, of which each transfer tells the reason. ``owed`` is by the
+    seller, for refunds of what they had been paid: it is taken from what they sell next.
     """
 
     connected: bool
@@ -38,18 +39,22 @@ class BalanceOut(Out):
     due: int
     due_at: datetime | None
     held: int
+    owed: int
     currency: str
 
 
 class SellerTransferOut(Out):
     """``failed`` with ``next_retry_at`` will be tried again; without, it waits for an admin.
 
-    Amounts are minor units of ``currency``.
+    Amounts are minor units of ``currency``. Of ``amount_cents``, ``withheld_cents`` are not sent: they were refunded
+    before, or owed by the seller. ``reversed_cents`` came back after a refund.
     """
 
     id: UUID
     order_id: UUID
     amount_cents: int
+    withheld_cents: int
+    reversed_cents: int
     platform_fee_cents: int
     currency: str
     status: TransferStatus
@@ -107,6 +112,7 @@ async def get_balance() -> Envelope[BalanceOut]:
             due=waiting.due,
             due_at=waiting.due_at,
             held=waiting.held,
+            owed=waiting.owed,
             currency=parts().settings.currency,
         )
     )

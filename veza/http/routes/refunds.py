@@ -1,0 +1,184 @@
+"""Refunds: asked for by buyers and sellers, decided by sellers and admins, and what became of each."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field, StringConstraints, model_validator
+from quart import Blueprint
+from quart_schema import validate_querystring, validate_request, validate_response
+
+from veza.actors import refunds
+from veza.domain.orders import MAX_LINES, MAX_QUANTITY, MAX_TOTAL_CENTS
+from veza.domain.refunds import Amount, Asker, Origin, Pieces, Refund, RefundStatus, Whole, Wish
+from veza.http.auth import admin_only, by, caller, login_required
+from veza.http.document import takes_headers
+from veza.http.envelope import Body, Envelope, Out
+from veza.http.idempotency import idempotency_key
+from veza.http.paging import Paging
+from veza.http.parts import parts
+
+REASON_LENGTH = 200
+DETAILS_LENGTH = 2000
+
+api = Blueprint("refunds", __name__)
+
+ORDER = "/marketplace/orders/<uuid:order_id>"
+
+
+class PiecesBody(Body):
+    order_item_id: UUID
+    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
+
+
+class RefundBody(Body):
+    """With neither ``items`` nor ``amount_cents`` all that is left; with one of them, that much."""
+
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=REASON_LENGTH)]
+    details: Annotated[str, StringConstraints(strip_whitespace=True, max_length=DETAILS_LENGTH)] = ""
+    items: Annotated[list[PiecesBody], Field(min_length=1, max_length=MAX_LINES)] | None = None
+    amount_cents: Annotated[int, Field(ge=1, le=MAX_TOTAL_CENTS)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> RefundBody:
+        if self.items is not None and self.amount_cents is not None:
+            raise ValueError("Either `items` or `amount_cents`, not both.")
+        if self.items is not None and len({item.order_item_id for item in self.items}) != len(self.items):
+            raise ValueError("A line stands in `items` once.")
+        return self
+
+    @property
+    def wish(self) -> Wish:
+        if self.items is not None:
+            return Pieces({item.order_item_id: item.quantity for item in self.items})
+        return Whole() if self.amount_cents is None else Amount(self.amount_cents)
+
+
+class InitiatedOut(Out):
+    message: str
+
+
+class RefundItemOut(Out):
+    """``quantity`` is null where an amount was asked for, not pieces."""
+
+    order_item_id: UUID
+    quantity: int | None
+    amount_cents: int
+
+
+class RefundOut(Out):
+    """Amounts are minor units of ``currency``.
+
+    ``requested`` waits for its seller or an admin; ``pending`` is with the payment provider.
+    """
+
+    id: UUID
+    order_id: UUID
+    status: RefundStatus
+    origin: Origin
+    reason: str
+    details: str
+    amount_cents: int
+    currency: str
+    items: list[RefundItemOut]
+    failure_code: str | None
+    credit_note_number: str | None
+    created_at: datetime
+    decided_at: datetime | None
+    completed_at: datetime | None
+
+
+class RefundsOut(Out):
+    refunds: list[RefundOut]
+    total: int
+
+
+class RefundsQuery(Paging):
+    status: RefundStatus | None = None
+
+
+@api.post(f"{ORDER}/refund")
+@login_required
+@takes_headers(idempotency_key="Names the request for 24 hours.")
+@validate_request(RefundBody)
+@validate_response(Envelope[InitiatedOut])
+async def post_refund(order_id: UUID, data: RefundBody) -> Envelope[InitiatedOut]:
+    """Have an order, or a part of it, refunded: by its buyer for a while, by a seller for their own lines, by an admin.
+
+    What the buyer downloaded files of is a request that its seller or an admin decides. An amount is split over what is
+    left of the lines. An ``Idempotency-Key`` header names the request for 24 hours: repeating it refunds once. 404 for
+    an order that is none of the caller's business, 403 for other sellers' lines, 409 for what is not paid, too old,
+    disputed, or more than is left.
+    """
+    await parts().refunds.ask(
+        order_id,
+        _asker(),
+        data.wish,
+        reason=data.reason,
+        details=data.details,
+        by=by(),
+        now=parts().clock(),
+        key=idempotency_key(data, about=order_id),
+    )
+    refunds.ring(parts().refs.refunds)
+    return Envelope[InitiatedOut](data=InitiatedOut(message="Refund initiated"))
+
+
+@api.get(f"{ORDER}/refunds")
+@login_required
+@validate_response(Envelope[RefundsOut])
+async def get_refunds(order_id: UUID) -> Envelope[RefundsOut]:
+    """An order's refunds, the oldest first. A seller sees their own part of them."""
+    found = await parts().refunds.of_order(order_id, _asker())
+    return Envelope[RefundsOut](data=RefundsOut(refunds=list(map(_refund, found)), total=len(found)))
+
+
+@api.get("/sell/refunds")
+@login_required
+@validate_querystring(RefundsQuery)
+@validate_response(Envelope[RefundsOut])
+async def get_sellers(query_args: RefundsQuery) -> Envelope[RefundsOut]:
+    """The refunds of what the caller sold, their own part of each, the newest first."""
+    return await _page(caller().id, query_args)
+
+
+@api.get("/admin/refunds")
+@admin_only
+@validate_querystring(RefundsQuery)
+@validate_response(Envelope[RefundsOut])
+async def get_all(query_args: RefundsQuery) -> Envelope[RefundsOut]:
+    """Everybody's refunds, the newest first."""
+    return await _page(None, query_args)
+
+
+@api.post("/sell/refunds/<uuid:refund_id>/approve")
+@login_required
+@validate_response(Envelope[RefundOut])
+async def approve(refund_id: UUID) -> Envelope[RefundOut]:
+    """Have a buyer's request done: by the seller of what it is about, or by an admin. 409 when it is decided."""
+    refund = await parts().refunds.approve(refund_id, _asker(), by())
+    refunds.ring(parts().refs.refunds)
+    return Envelope[RefundOut](data=_refund(refund))
+
+
+@api.post("/sell/refunds/<uuid:refund_id>/decline")
+@login_required
+@validate_response(Envelope[RefundOut])
+async def decline(refund_id: UUID) -> Envelope[RefundOut]:
+    """Refuse a buyer's request: as `approve`."""
+    return Envelope[RefundOut](data=_refund(await parts().refunds.decline(refund_id, _asker(), by())))
+
+
+async def _page(seller_id: UUID | None, query: RefundsQuery) -> Envelope[RefundsOut]:
+    found, total = await parts().refunds.page(seller_id, query.status, query.limit, query.offset)
+    return Envelope[RefundsOut](data=RefundsOut(refunds=list(map(_refund, found)), total=total))
+
+
+def _asker() -> Asker:
+    return Asker(caller().id, caller().is_admin)
+
+
+def _refund(refund: Refund) -> RefundOut:
+    return RefundOut.of(refund, items=[RefundItemOut.of(item) for item in refund.items])
