@@ -35,6 +35,7 @@ from veza.store.accounts import Accounts
 from veza.store.bridge import Database, Patience
 from veza.store.catalog import Catalog
 from veza.store.connect import Connect
+from veza.store.disputes import Disputes
 from veza.store.ledger import Ledger
 from veza.store.library import Library
 from veza.store.orders import Orders
@@ -85,6 +86,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
     ):
         payments, payouts, connect = Payments(database), Payouts(database, new_id, delay), Connect(database, delay)
         reconciliations = Reconciliations(database, new_id)
+        disputes = Disputes(database, new_id, delay)
         root, refs = tree(
             TreeParts(
                 payments=payments,
@@ -101,6 +103,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
                 reconciliations=reconciliations,
                 refunds=RefundQueue(database),
                 reversals=Reversals(database),
+                disputes=disputes,
                 payouts_configured=settings.payouts_configured,
             )
         )
@@ -128,6 +131,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             payments=payments,
             payouts=payouts,
             refunds=Refunds(database, new_id, timedelta(days=settings.refund_window_days)),
+            disputes=disputes,
             connect=connect,
             ledger=Ledger(database),
             stripe=stripe,
@@ -250,8 +254,14 @@ async def _check_actors(settings: Settings, root: Supervisor, refs: Refs) -> Che
     unwell = {
         node.path: node.state.value for node in root.view().walk() if node.state in (State.PAUSED, State.DEGRADED)
     }
-    for name, queue in (("payouts", refs.payouts), ("reversals", refs.reversals), ("refunds", refs.refunds)):
-        if queue.snapshot is not None and queue.snapshot.stopped_because is not None:
+    queues = {
+        "payouts": refs.payouts.snapshot,
+        "reversals": refs.reversals.snapshot,
+        "refunds": refs.refunds.snapshot,
+        "disputes": refs.disputes.snapshot,
+    }
+    for name, progress in queues.items():
+        if progress is not None and progress.stopped_because is not None:
             unwell[name] = "the provider refuses our key"
     payments = refs.payments.snapshot
     if settings.payments_configured and payments is not None and payments.provider == "refuses_key":

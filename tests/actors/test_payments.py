@@ -219,6 +219,7 @@ class Desk:
             self.orders,
             self.provider,
             new_id=ids(),
+            ring_refunds=lambda: None,
             ring_payouts=lambda: self.rings.append(trio.current_time()),
             every=EVERY,
             call_seconds=CALL_SECONDS,

@@ -12,6 +12,7 @@ from tests.store.selling import EVERY, LEASE, Market, paid
 from veza.domain.orders import Order
 from veza.domain.payments import Close, DueOrder, OrderStatus, PaymentStatus
 from veza.store.bridge import Database
+from veza.store.ledger import Ledger
 
 NO_DELAY = timedelta(0)
 
@@ -127,7 +128,7 @@ async def test_a_late_payment_is_honoured_while_everything_in_it_is_still_sold(d
 
 
 @pytest.mark.parametrize("status", ["failed", "expired"])
-async def test_a_late_payment_of_what_is_no_longer_sold_is_left_to_an_operator(db: Database, status: str) -> None:
+async def test_a_late_payment_of_what_is_no_longer_sold_is_due_to_go_back_once(db: Database, status: str) -> None:
     market = Market.over(db)
     order = await sale(market, await market.seller(), await market.seller())
     await market.run("UPDATE orders SET status = $1", status)
@@ -136,11 +137,16 @@ async def test_a_late_payment_of_what_is_no_longer_sold_is_left_to_an_operator(d
     recorded = await market.settle(order)
 
     assert not recorded.paid
-    assert recorded.examine == f"paid after it was {status}, and not all of it is on sale any more"
+    assert recorded.given_back == f"Paid after it was {status}, and not all of it is on sale any more."
     assert await market.status(order) == status
-    assert await column(db, order, "payment_note") == recorded.examine
-    assert await db.fetchval("SELECT count(*) FROM journals") == 0
-    assert await market.payments.next_due() is not None, "it is asked about again"
+    assert await column(db, order, "payment_note") == recorded.given_back
+    await market.run("UPDATE orders SET sync_due_at = now()")  # an event tells of it once more
+    assert (await market.settle(order)).given_back is None
+    rows = await db.fetch("SELECT origin, status, amount_cents, due_at IS NOT NULL AS due FROM refunds")
+    assert [tuple(row) for row in rows] == [("platform", "pending", order.total_cents, True)]
+    assert await db.fetchval("SELECT string_agg(kind, ',') FROM journals") == "deposit"
+    assert await market.payments.next_due() is None
+    assert await Ledger(db).verify(None) == []
 
 
 async def test_an_order_in_time_is_honoured_whatever_became_of_its_products(db: Database) -> None:
@@ -150,11 +156,11 @@ async def test_an_order_in_time_is_honoured_whatever_became_of_its_products(db: 
     assert (await market.settle(order)).paid
 
 
-async def test_a_payment_of_a_cancelled_order_is_left_to_an_operator(db: Database) -> None:
+async def test_a_payment_of_a_cancelled_order_is_due_to_go_back(db: Database) -> None:
     market = Market.over(db)
     order = await sale(market, await market.seller())
     await market.run("UPDATE orders SET status = 'cancelled'")
-    assert (await market.settle(order)).examine == "paid after it was cancelled"
+    assert (await market.settle(order)).given_back == "Paid after it was cancelled."
     assert await market.status(order) == "cancelled"
 
 

@@ -144,6 +144,7 @@ class Payments(Actor[Messages, Till]):
         *,
         new_id: NewId,
         ring_payouts: Callable[[], object],
+        ring_refunds: Callable[[], object],
         every: timedelta,
         call_seconds: float,
         payout_delay: timedelta,
@@ -157,6 +158,7 @@ class Payments(Actor[Messages, Till]):
         self._provider = provider
         self._new_id = new_id
         self._ring_payouts = ring_payouts
+        self._ring_refunds = ring_refunds
         self._every = every
         self._payout_delay = payout_delay
         self._must_remain = call_seconds + RECORD_SECONDS
@@ -311,6 +313,9 @@ class Payments(Actor[Messages, Till]):
         if recorded.paid:
             log.info("order_paid", order=str(order.id), total_cents=order.total_cents, currency=order.currency)
             self._ring_payouts()
+        elif recorded.given_back is not None:
+            log.warning("payment_given_back", order=str(order.id), payment=order.payment_id, why=recorded.given_back)
+            self._ring_refunds()
         elif recorded.examine is not None:
             self._to_examine += 1
             log.error("payment_to_examine", order=str(order.id), payment=order.payment_id, why=recorded.examine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from veza.actors.core import Ref
+from veza.actors.disputes import DisputesRef
 from veza.actors.onboarding import OnboardingRef
 from veza.actors.payments import Messages as PaymentsMessages
 from veza.actors.payments import Till
@@ -22,3 +23,4 @@ class Refs:
     reconciler: ReconcilerRef
     refunds: RefundsRef
     reversals: ReversalsRef
+    disputes: DisputesRef

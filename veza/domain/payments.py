@@ -204,6 +204,14 @@ class Examine:
 
 Verdict = Settle | Close | Wait | Examine
 
+
+@dataclass(frozen=True)
+class GiveBack:
+    """The money came, but the order can't be honoured any more: it goes back whole. ``why`` is for its buyer too."""
+
+    why: str
+
+
 BUYERS_TURN = {
     PaymentStatus.REQUIRES_PAYMENT_METHOD,
     PaymentStatus.REQUIRES_CONFIRMATION,
@@ -285,13 +293,13 @@ SETTLED = frozenset({OrderStatus.PAID, OrderStatus.PARTIALLY_REFUNDED, OrderStat
 LATE = frozenset({OrderStatus.FAILED, OrderStatus.EXPIRED})
 
 
-def check_capture(status: OrderStatus, *, still_sold: bool) -> Examine | None:
+def check_capture(status: OrderStatus, *, still_sold: bool) -> GiveBack | None:
     """Whether a captured payment can settle an order in ``status`` that is not settled yet: None if it can.
 
     One that comes late is honoured while all of the order is still on sale.
     """
     if status is OrderStatus.CANCELLED:
-        return Examine("paid after it was cancelled")
+        return GiveBack("Paid after it was cancelled.")
     if status in LATE and not still_sold:
-        return Examine(f"paid after it was {status}, and not all of it is on sale any more")
+        return GiveBack(f"Paid after it was {status}, and not all of it is on sale any more.")
     return None

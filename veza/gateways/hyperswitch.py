@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Final
+from typing import Annotated, Final
+from urllib.parse import quote
 
 import httpx
 import trio
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from veza.domain.disputes import DisputeClaim, DisputeOutcome, NoSuchDispute, Seen
 from veza.domain.payments import (
     BUYERS_TURN,
     Answer,
@@ -63,6 +65,18 @@ class RefundBody(BaseModel):
     currency: str
     error_code: str | None = None
     error_message: str | None = None
+
+
+class DisputeBody(BaseModel):
+    """The part of a dispute that is read here. The amount is in minor units, written as text."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    dispute_id: str
+    payment_id: str
+    amount: Annotated[int, Field(gt=0)]
+    currency: str
+    dispute_status: str
 
 
 class _Error(BaseModel):
@@ -173,6 +187,17 @@ class Hyperswitch:
             return NoAnswer(f"{answer.code}: {answer.message}")
         return answer
 
+    async def dispute(self, claim: DisputeClaim) -> DisputeOutcome:
+        """What a dispute of a payment is now."""
+        with trio.move_on_after(self._timeout):
+            answer = await self._send("GET", f"/disputes/{quote(claim.dispute_id, safe='')}")
+            if isinstance(answer, httpx.Response):
+                return _dispute(answer, claim)
+            if isinstance(answer, Declined):
+                return NoAnswer(f"{answer.code}: {answer.message}")
+            return NoSuchDispute() if isinstance(answer, NoSuchPayment) else answer
+        return NoAnswer(f"not within {self._timeout:g} s")
+
     async def _retrieve(self, payment_id: str) -> Answer:
         return await self._call("GET", f"/payments/{payment_id}?force_sync=true", payment_id)
 
@@ -225,6 +250,17 @@ def _refund(answer: httpx.Response, claim: RefundClaim) -> RefundOutcome:
             return NotReturned(body.error_code or "failed", body.error_message or "")
         case _:  # pending, review, or a word newer than this
             return Underway()
+
+
+def _dispute(answer: httpx.Response, claim: DisputeClaim) -> DisputeOutcome:
+    try:
+        body = DisputeBody.model_validate_json(answer.content)
+    except ValidationError:
+        return NoAnswer("an answer that is no dispute")
+    about = (body.dispute_id, body.payment_id, body.currency.upper())
+    if about != (claim.dispute_id, claim.payment_id, claim.currency):
+        return NoAnswer("an answer about another dispute")
+    return Seen(body.dispute_status, body.amount)
 
 
 def _declined(answer: NoAnswer | KeyRefused | Declined) -> RefundOutcome:

@@ -23,6 +23,7 @@ from veza.http.tokens import Tokens
 from veza.store.accounts import Accounts
 from veza.store.catalog import Catalog
 from veza.store.connect import Connect
+from veza.store.disputes import Disputes
 from veza.store.ledger import Ledger
 from veza.store.library import Library
 from veza.store.orders import Orders
@@ -143,6 +144,7 @@ class Parts:
     payments: Payments
     payouts: Payouts
     refunds: Refunds
+    disputes: Disputes
     connect: Connect
     ledger: Ledger
     stripe: Stripe

@@ -160,7 +160,9 @@ INVARIANTS: Final[Mapping[str, str]] = {
         ), captured AS (
             SELECT currency, sum(cents) AS cents FROM (
                 SELECT currency, total_cents AS cents FROM orders WHERE paid_at IS NOT NULL AND total_cents > 0
-                UNION ALL SELECT currency, amount_cents FROM refunds WHERE origin = 'platform'
+                UNION ALL SELECT currency, amount_cents FROM (
+                    SELECT DISTINCT ON (order_id) currency, amount_cents FROM refunds WHERE origin = 'platform'
+                ) AS deposit
                 UNION ALL SELECT currency, -amount_cents FROM refunds WHERE status = 'succeeded'
             ) AS came GROUP BY currency
         )

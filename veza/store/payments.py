@@ -21,7 +21,7 @@ from veza.domain.payments import (
     SETTLED,
     Close,
     DueOrder,
-    Examine,
+    GiveBack,
     OrderStatus,
     Payment,
     check_capture,
@@ -32,6 +32,7 @@ from veza.store.bridge import Database, Record, Transaction
 from veza.store.numbers import take_invoice_number
 from veza.store.orders import LAND, ROUTE, earning_of
 from veza.store.recovery import net_debts
+from veza.store.refunds import give_back
 
 AWAITING: Final = ("pending", "failed", "expired", "cancelled")  # the statuses in which news of the payment matters
 
@@ -132,6 +133,12 @@ MAKE_REFUND_DUE = """
 UPDATE refunds SET due_at = least(due_at, now()) WHERE reference = $1 AND status = 'pending'
 """
 
+# The first event of a dispute is what we learn of it by.
+MAKE_DISPUTE_DUE = """
+INSERT INTO disputes (id, order_id, due_at) SELECT $1, id, now() FROM orders WHERE payment_id = $2
+ON CONFLICT (id) DO UPDATE SET due_at = least(disputes.due_at, now())
+"""
+
 MAKE_DUE = """
 UPDATE orders SET sync_due_at = least(sync_due_at, now()) WHERE payment_id = $1 AND status = ANY($2::text[])
 """
@@ -150,11 +157,13 @@ class Recorded:
     """What became of an order in hand. ``paid`` is true for the one call that paid it.
 
     ``due_again``: an event came meanwhile. ``examine``: why its captured payment did not settle it, told once.
+    ``given_back``: why it is due to go back to its buyer, told once.
     """
 
     due_again: bool = False
     paid: bool = False
     examine: str | None = None
+    given_back: str | None = None
 
 
 class Payments:
@@ -209,8 +218,7 @@ class Payments:
     ) -> Recorded:
         """Mark the order paid, book its capture and owe each seller their transfer, all in one transaction.
 
-        A second time changes nothing. A payment that came too late for what is still on sale is noted instead;
-        giving it back is a refund's business.
+        A second time changes nothing. A payment that came too late for what is still on sale is due to go back instead.
         """
         async with self._db.transaction() as tx:
             status = await tx.fetchval(
@@ -222,8 +230,10 @@ class Payments:
             if status not in SETTLED:  # before any product's row, which other sales lock after their accounts
                 await ledger.open_accounts(tx, [earning.seller_id for earning in earnings], order.currency)
             objection = await _objection(tx, order, OrderStatus(status))
-            if objection is not None or status in SETTLED:
-                return await _leave(tx, order, claim_id, payment, None if objection is None else objection.why)
+            if status in SETTLED:
+                return await _leave(tx, order, claim_id, payment, None)
+            if objection is not None:
+                return await _give_back(tx, order, claim_id, payment, objection.why, new_id)
             await _book(tx, order, earnings)
             await _owe(tx, order, earnings, payout_delay, new_id)
             await _land(tx, order)
@@ -235,11 +245,16 @@ class Payments:
     # -- events -------------------------------------------------------------------------------------------------------
 
     async def receive(
-        self, event_id: str, event_type: str, payment_id: str | None, refund_id: str | None = None
+        self,
+        event_id: str,
+        event_type: str,
+        payment_id: str | None,
+        refund_id: str | None = None,
+        dispute_id: str | None = None,
     ) -> bool:
         """Record a verified event and make what it is about due, in one transaction; False if it was recorded before.
 
-        ``refund_id`` is the provider's: the payment's refund, if it is about one.
+        ``refund_id`` and ``dispute_id`` are the provider's: of the payment's refund or dispute, if it is about one.
         """
         async with self._db.transaction() as tx:
             if await tx.fetchval(RECEIVE, event_id, event_type, payment_id) is None:
@@ -248,6 +263,8 @@ class Payments:
                 await tx.execute(MAKE_DUE, payment_id, AWAITING)
             if refund_id is not None:
                 await tx.execute(MAKE_REFUND_DUE, refund_id)
+            if dispute_id is not None:
+                await tx.execute(MAKE_DISPUTE_DUE, dispute_id, payment_id)
         return True
 
 
@@ -291,13 +308,25 @@ async def _leave(
     return Recorded(due_again=row["due_again"], examine=why if row["news"] else None)
 
 
+async def _give_back(
+    tx: Transaction, order: DueOrder, claim_id: UUID, payment: Payment, why: str, new_id: NewId
+) -> Recorded:
+    """The money is its buyer's: booked as such, and due to go back. A second time changes nothing."""
+    entries = journals.deposit(payment.amount_cents)
+    came = await ledger.book(tx, "deposit", f"hyperswitch:{order.payment_id}", order.id, entries, payment.currency)
+    if came:
+        await give_back(tx, new_id(), order.id, payment.amount_cents, payment.currency, why)
+    row = await tx.fetchrow(FINISH, order.id, claim_id, *_learnt(payment), None, why, False)
+    return Recorded(due_again=row is not None and row["due_again"], given_back=why if came else None)
+
+
 async def _land(tx: Transaction, order: DueOrder) -> None:
     """While the payment was not open, the request that placed the order may have been waiting for this."""
     if not order.opened:
         await tx.execute(LAND, order.id, order.buyer_id, ROUTE)
 
 
-async def _objection(tx: Transaction, order: DueOrder, status: OrderStatus) -> Examine | None:
+async def _objection(tx: Transaction, order: DueOrder, status: OrderStatus) -> GiveBack | None:
     if status in SETTLED:
         return None
     still_sold = status not in LATE or await tx.fetchval(STILL_SOLD, order.id)

@@ -88,7 +88,10 @@ SELECT {COLUMNS}, claim_id, destination, now() AS claimed_at FROM claimed
 RECORD: Final = f"""
 WITH done AS (
     UPDATE transfers SET
-        status = $3, hold_reason = $4, next_retry_at = $5, claim_id = NULL, claimed_until = NULL, updated_at = now(),
+        status = CASE WHEN disputed AND $3 <> 'completed' THEN 'held' ELSE $3 END,
+        hold_reason = CASE WHEN disputed AND $3 <> 'completed' THEN 'disputed' ELSE $4::text END,
+        next_retry_at = CASE WHEN NOT disputed OR $3 = 'completed' THEN $5::timestamptz END,
+        claim_id = NULL, claimed_until = NULL, updated_at = now(),
         attempts = greatest(attempts - $6::int, 0),
         -- A claim that came to no try leaves no trace: the next may still be the first.
         retry_count = greatest(retry_count - $7::int, 0),
@@ -121,7 +124,7 @@ WITH done AS (
     WHERE share.order_id = done.order_id AND share.seller_id = done.seller_id AND share.status = 'waiting'
 ), unable AS (
     UPDATE connect_accounts SET transfers_active = false, check_due_at = now() + $16, updated_at = now()
-    FROM done WHERE done.hold_reason = 'not_onboarded' AND user_id = seller_id AND account_id IS NOT NULL
+    FROM done WHERE $4 = 'not_onboarded' AND user_id = seller_id AND account_id IS NOT NULL
 )
 SELECT {COLUMNS}, (SELECT count(*) FROM booked) AS lines,
     (SELECT has_owed FROM connect_accounts WHERE user_id = done.seller_id) AS has_owed
@@ -145,15 +148,15 @@ WHERE status = 'held' AND hold_reason = 'not_onboarded' AND user_id = seller_id 
 """
 
 # As an admin holds and releases. Nothing of what is known and doubted of the key is forgotten. Released, it is due at
-# once, its tries counted anew, unless its seller has gone from board meanwhile.
+# once, its tries counted anew, unless its seller has gone from board meanwhile or its payment is disputed.
 HOLD: Final = """
 UPDATE transfers SET status = 'held', hold_reason = 'admin', next_retry_at = NULL, updated_at = now() WHERE id = $1
 """
 LET_GO: Final = """
 UPDATE transfers AS t SET updated_at = now(), attempts = 0,
-    status = CASE WHEN able THEN 'pending' ELSE 'held' END,
-    hold_reason = CASE WHEN NOT able THEN 'not_onboarded' END,
-    next_retry_at = CASE WHEN able THEN greatest(now(), t.created_at + $2) END
+    status = CASE WHEN able AND NOT t.disputed THEN 'pending' ELSE 'held' END,
+    hold_reason = CASE WHEN t.disputed THEN 'disputed' WHEN NOT able THEN 'not_onboarded' END,
+    next_retry_at = CASE WHEN able AND NOT t.disputed THEN greatest(now(), t.created_at + $2) END
 FROM (SELECT EXISTS (
     SELECT FROM transfers JOIN connect_accounts ON user_id = seller_id WHERE id = $1 AND transfers_active
 ) AS able) AS seller

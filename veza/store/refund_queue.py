@@ -48,6 +48,18 @@ WHERE id = $1 AND claim_id = $2 AND status = 'pending'
 RETURNING order_id, origin, reference, amount_cents, currency
 """
 
+DONE: Final = """
+UPDATE refunds SET status = 'succeeded', due_at = NULL, completed_at = now() WHERE id = $1 AND status = 'pending'
+RETURNING order_id, origin, reference, amount_cents, currency
+"""
+
+IS_DISPUTED: Final = "SELECT EXISTS (SELECT FROM disputes WHERE order_id = $1 AND state = 'open')"
+
+# What a refund was to give back, a dispute that was lost meanwhile may have taken: it is deducted by that.
+TAKEN_AFTER_ALL: Final = """
+UPDATE disputes SET due_at = least(due_at, now()) WHERE order_id = $1 AND state = 'lost' AND taken_cents < amount_cents
+"""
+
 SHARES: Final = """
 SELECT id, order_id, seller_id, currency, gross_cents, fee_cents,
     gross_cents - fee_cents - withheld_cents - reversed_cents AS left
@@ -106,9 +118,19 @@ async def _finish(tx: Transaction, claim: RefundClaim, decision: Succeed | Fail)
     if isinstance(decision, Fail):
         await tx.execute(TAKE, claim.refund_id, -1)
         await tx.execute("UPDATE refund_shares SET status = 'void' WHERE refund_id = $1", claim.refund_id)
+        await tx.execute(TAKEN_AFTER_ALL, row["order_id"])
     else:
         await book_refund(tx, claim.refund_id, row)
     return Recorded(claim.refund_id, row["order_id"])
+
+
+async def book_at_once(tx: Transaction, refund_id: UUID) -> None:
+    """A refund that somebody else did already: nobody is asked for it. The order's row must be held."""
+    row = await tx.fetchrow(DONE, refund_id)
+    if row is None:
+        raise LookupError(f"refund {refund_id} is not pending")
+    await tx.execute(BLOCK, refund_id, -1)
+    await book_refund(tx, refund_id, row)
 
 
 async def book_refund(tx: Transaction, refund_id: UUID, row: Record) -> None:
@@ -137,7 +159,8 @@ async def refresh_order(tx: Transaction, order_id: UUID) -> None:
     if row is None or row["paid_at"] is None:
         return
     returned: int = await tx.fetchval(RETURNED, order_id)
-    status = order_status(row["total_cents"], returned, disputed=False)
+    disputed: bool = await tx.fetchval(IS_DISPUTED, order_id)
+    status = order_status(row["total_cents"], returned, disputed=disputed)
     await tx.execute("UPDATE orders SET status = $2 WHERE id = $1", order_id, status)
 
 

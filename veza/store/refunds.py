@@ -92,6 +92,14 @@ FROM refund_shares share
 WHERE share.refund_id = $1 AND transfers.order_id = share.order_id AND transfers.seller_id = share.seller_id
 """
 
+# What could not be given back of a payment that could not be honoured: an admin may have it tried again.
+KEPT: Final = """
+SELECT amount_cents, currency FROM refunds
+WHERE order_id = $1 AND origin = 'platform' AND status = 'failed'
+  AND NOT EXISTS (SELECT FROM refunds WHERE order_id = $1 AND origin = 'platform' AND status <> 'failed')
+LIMIT 1
+"""
+
 DECIDE: Final = """
 UPDATE refunds SET status = $2, decided_by = $3, decided_at = now(),
     due_at = CASE WHEN $2 = 'pending' THEN now() END
@@ -146,10 +154,15 @@ class Refunds:
             if key and not await reserve(tx, asker.user_id, ROUTE, key, order_id, NOTHING_IN_FLIGHT):
                 return []
             sold = await _sold(tx, order_id, asker, "FOR UPDATE")
-            made = [
-                await self._write(tx, sold, each, asker.user_id, reason, details)
-                for each in draft(sold, asker, wish, now, self._window)
-            ]
+            if asker.is_admin and (kept := await tx.fetchrow(KEPT, order_id)):
+                refund_id = self._new_id()
+                await give_back(tx, refund_id, order_id, kept["amount_cents"], kept["currency"], reason)
+                made = [await _read(tx, refund_id)]
+            else:
+                made = [
+                    await write_refund(tx, sold, each, self._new_id, asker.user_id, reason, details)
+                    for each in draft(sold, asker, wish, now, self._window)
+                ]
             for refund in made:
                 told = {"status": refund.status, "amount_cents": refund.amount_cents, "order_id": order_id}
                 await audit.write(tx, self._new_id(), by, "refund.ask", f"refund:{refund.id}", told)
@@ -161,7 +174,7 @@ class Refunds:
             sold, refund = await _to_decide(tx, refund_id, asker)
             check_still_left(sold, refund)
             await self._decide(tx, refund, RefundStatus.PENDING, asker, by)
-            await self._begin(tx, refund.id, sold, refund.items)
+            await _begin(tx, refund.id, sold, refund.items, self._new_id)
             return await _read(tx, refund_id)
 
     async def decline(self, refund_id: UUID, asker: Asker, by: By) -> Refund:
@@ -176,45 +189,6 @@ class Refunds:
         action = "refund.approve" if status is RefundStatus.PENDING else "refund.decline"
         told = {"amount_cents": refund.amount_cents, "order_id": refund.order_id}
         await audit.write(tx, self._new_id(), by, action, f"refund:{refund.id}", told)
-
-    async def _write(
-        self, tx: Transaction, sold: Sold, wanted: Draft, requested_by: UUID | None, reason: str, details: str
-    ) -> Refund:
-        refund_id = self._new_id()
-        await tx.execute(
-            INSERT,
-            refund_id,
-            sold.id,
-            wanted.origin,
-            requested_by,
-            wanted.status,
-            reason,
-            details,
-            wanted.amount_cents,
-            sold.currency,
-            refund_id_of(refund_id),
-        )
-        items = wanted.items
-        await tx.execute(
-            INSERT_ITEMS,
-            refund_id,
-            [item.order_item_id for item in items],
-            [item.amount_cents for item in items],
-            [item.quantity for item in items],
-        )
-        if wanted.status is RefundStatus.PENDING:
-            await self._begin(tx, refund_id, sold, items)
-        return await _read(tx, refund_id)
-
-    async def _begin(self, tx: Transaction, refund_id: UUID, sold: Sold, items: Sequence[RefundItem]) -> None:
-        """From here on what it gives back is gone from its lines, and its sellers' transfers stand still."""
-        await tx.execute(TAKE, refund_id, 1)
-        earnings = [earning_of(row) for row in await tx.fetch("SELECT * FROM earnings WHERE order_id = $1", sold.id)]
-        given = {
-            row["seller_id"]: Given(row["gross_cents"], row["fee_cents"]) for row in await tx.fetch(GIVEN, sold.id)
-        }
-        await _insert_shares(tx, refund_id, sold, shares(items, earnings, given), self._new_id)
-        await tx.execute(BLOCK, refund_id, 1)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -249,6 +223,63 @@ class Refunds:
             rows = await moment.fetch(f"{REFUND} WHERE {where} {page}", *values, limit, offset)
             found = await _refunds(moment, rows)
         return [each if seller_id is None else each.part_of(seller_id) for each in found], total
+
+
+async def write_refund(
+    tx: Transaction,
+    sold: Sold,
+    wanted: Draft,
+    new_id: NewId,
+    requested_by: UUID | None,
+    reason: str,
+    details: str = "",
+    reference: str | None = None,
+) -> Refund:
+    """Write a refund down, with the order's row held; one to be done takes from its lines from here on.
+
+    ``reference`` is the provider's id of what took the money, where that is no refund of ours.
+    """
+    refund_id, items = new_id(), wanted.items
+    await tx.execute(
+        INSERT,
+        refund_id,
+        sold.id,
+        wanted.origin,
+        requested_by,
+        wanted.status,
+        reason,
+        details,
+        wanted.amount_cents,
+        sold.currency,
+        reference or refund_id_of(refund_id),
+    )
+    await tx.execute(
+        INSERT_ITEMS,
+        refund_id,
+        [item.order_item_id for item in items],
+        [item.amount_cents for item in items],
+        [item.quantity for item in items],
+    )
+    if wanted.status is RefundStatus.PENDING:
+        await _begin(tx, refund_id, sold, items, new_id)
+    return await _read(tx, refund_id)
+
+
+async def _begin(tx: Transaction, refund_id: UUID, sold: Sold, items: Sequence[RefundItem], new_id: NewId) -> None:
+    """From here on what it gives back is gone from its lines, and its sellers' transfers stand still."""
+    await tx.execute(TAKE, refund_id, 1)
+    earnings = [earning_of(row) for row in await tx.fetch("SELECT * FROM earnings WHERE order_id = $1", sold.id)]
+    given = {row["seller_id"]: Given(row["gross_cents"], row["fee_cents"]) for row in await tx.fetch(GIVEN, sold.id)}
+    await _insert_shares(tx, refund_id, sold, shares(items, earnings, given), new_id)
+    await tx.execute(BLOCK, refund_id, 1)
+
+
+async def give_back(
+    tx: Transaction, refund_id: UUID, order_id: UUID, amount_cents: int, currency: str, why: str
+) -> None:
+    """A payment that can't be honoured is due to go back whole. It was no sale: nothing of it is anybody's share."""
+    origin, status, reference = Origin.PLATFORM, RefundStatus.PENDING, refund_id_of(refund_id)
+    await tx.execute(INSERT, refund_id, order_id, origin, None, status, why, "", amount_cents, currency, reference)
 
 
 async def _insert_shares(tx: Transaction, refund_id: UUID, sold: Sold, of: Sequence[Share], new_id: NewId) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from functools import partial
 from random import Random
 
+from veza.actors.disputes import Disputer
 from veza.actors.onboarding import Onboarder
 from veza.actors.payments import Payments
 from veza.actors.payouts import Payer
@@ -15,6 +16,7 @@ from veza.actors.queue import Leases
 from veza.actors.reconciler import Reconciler
 from veza.actors.refs import Refs
 from veza.actors.refunds import Refunder
+from veza.actors.refunds import ring as ring_refunds
 from veza.actors.reversals import Reverser
 from veza.actors.reversals import ring as ring_reversals
 from veza.domain.ids import NewId
@@ -22,6 +24,7 @@ from veza.domain.payouts import RetryPolicy
 from veza.gateways.hyperswitch import Hyperswitch
 from veza.gateways.stripe import Stripe
 from veza.store.connect import Connect
+from veza.store.disputes import Disputes
 from veza.store.payments import Payments as PaymentRows
 from veza.store.payouts import Payouts
 from veza.store.reconciliations import Reconciliations
@@ -51,6 +54,7 @@ class TreeParts:
     reconciliations: Reconciliations
     refunds: RefundQueue
     reversals: Reversals
+    disputes: Disputes
     payouts_configured: bool
 
 
@@ -74,6 +78,9 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
         ring_payouts(payouts.ref)
 
     refunds = permanent("refunds", lambda: Refunder(parts.refunds, parts.hyperswitch, parts.leases, ring_sellers_side))
+    disputes = permanent(
+        "disputes", lambda: Disputer(parts.disputes, parts.hyperswitch, parts.leases, ring_sellers_side)
+    )
     payments = permanent(
         "payments",
         lambda: Payments(
@@ -81,6 +88,7 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
             parts.hyperswitch,
             new_id=parts.new_id,
             ring_payouts=partial(ring_payouts, payouts.ref),
+            ring_refunds=partial(ring_refunds, refunds.ref),
             every=parts.reconcile_every,
             call_seconds=parts.leases.provider_timeout,
             payout_delay=parts.payout_delay,
@@ -90,6 +98,7 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
         "reconciler", lambda: Reconciler(parts.reconciliations, parts.stripe if parts.payouts_configured else None)
     )
     # One for one: each works from its own rows, and none holds anything of another's that a restart would stale.
-    money = one_for_one("money", payouts, onboarding, reversals, refunds, payments, reconciler, intensity=BLIPS)
-    refs = Refs(payments.ref, payouts.ref, onboarding.ref, reconciler.ref, refunds.ref, reversals.ref)
+    children = (payouts, onboarding, reversals, refunds, disputes, payments, reconciler)
+    money = one_for_one("money", *children, intensity=BLIPS)
+    refs = Refs(payments.ref, payouts.ref, onboarding.ref, reconciler.ref, refunds.ref, reversals.ref, disputes.ref)
     return one_for_one("veza", money, intensity=BLIPS), refs

@@ -10,7 +10,7 @@ async def test_an_admin_sees_every_actor_with_its_counters(house: House) -> None
     money = tree["children"][0]
     assert (tree["path"], tree["state"], money["path"]) == ("veza", "running", "veza/money")
     actors = {actor["path"]: actor for actor in money["children"]}
-    names = {"payouts", "onboarding", "reversals", "refunds", "payments", "reconciler"}
+    names = {"payouts", "onboarding", "reversals", "refunds", "disputes", "payments", "reconciler"}
     assert {path.rpartition("/")[2] for path in actors} == names
     for actor in actors.values():
         assert actor["state"] == "running"

@@ -248,3 +248,94 @@ async def test_what_a_refund_is_refused_for_changes_nothing(scene: Scene) -> Non
     [own_part] = await scene.refunds(scene.eve, order)
     assert (own_part["amount_cents"], len(own_part["items"])) == (2999, 1)
     assert await scene.refunds(scene.ana, order) == []
+
+
+# -- disputes ----------------------------------------------------------------------------------------------------------
+
+
+async def dispute(scene: Scene, order: Json, **options: object) -> str:
+    path = f"payments/{order['payment']['payment_id']}/dispute"
+    made = await scene.house.sandbox.hyperswitch_control.call("POST", path, options)
+    await scene.house.until("/admin/disputes", scene.admin, lambda of: of["total"] and of["disputes"][0]["status"])
+    return str(made["dispute_id"])
+
+
+async def decide(scene: Scene, dispute_id: str, how: str, state: str) -> Json:
+    """What the buyer's bank decides, once it is known here."""
+    await scene.house.sandbox.hyperswitch_control.call("POST", f"disputes/{dispute_id}/{how}")
+    seen = await scene.house.until("/admin/disputes", scene.admin, lambda of: of["disputes"][0]["state"] == state)
+    newest: Json = seen["disputes"][0]
+    return newest
+
+
+async def test_a_dispute_holds_what_was_not_paid_out_and_lets_it_go_when_it_is_won(scene: Scene) -> None:
+    order = await scene.shop.bought(scene.ben, await scene.shop.on_sale(scene.eve))  # held: she is not on board
+    dispute_id = await dispute(scene, order)
+    await scene.shop.until_status(scene.ben, order, "disputed")
+    assert (await scene.transfer(scene.eve, lambda it: True))["hold_reason"] == "disputed"
+    assert refusal(await scene.refund(scene.ben, order)) == (409, "disputed")
+    assert refusal(await scene.house.get(f"{ORDERS}/{order['id']}/downloads", scene.ben)) == (409, "not_paid")
+    link = data(await scene.house.post("/sell/connect/onboard", scene.eve))["onboarding_url"]
+    await scene.house.http.post(link, follow_redirects=True)
+    await scene.house.until("/sell/connect/status", scene.eve, lambda seen: seen["transfers_active"])
+    assert (await scene.transfer(scene.eve, lambda it: True))["hold_reason"] == "disputed"  # by that alone
+    won = await decide(scene, dispute_id, "win", "won")
+    assert (won["taken_cents"], won["amount_cents"], won["closed_at"] is None) == (0, 2999, False)
+    await scene.shop.until_status(scene.ben, order, "paid")
+    await scene.transfer(scene.eve, lambda it: it["status"] == "completed")
+    await scene.balanced()
+
+
+async def test_a_lost_dispute_is_had_back_from_the_seller_and_has_a_credit_note(scene: Scene) -> None:
+    order = await scene.paid_out(await scene.shop.on_sale(scene.ana))
+    lost = await decide(scene, await dispute(scene, order, amount=2000), "lose", "lost")
+    assert lost["taken_cents"] == 2000
+    await scene.shop.until_status(scene.ben, order, "partially_refunded")
+    await scene.transfer(scene.ana, lambda it: it["reversed_cents"] == 1800)
+    [refund] = await scene.refunds(scene.ben, order)
+    assert (refund["origin"], refund["status"], refund["amount_cents"]) == ("dispute", "succeeded", 2000)
+    assert refund["credit_note_number"] is not None
+    assert await scene.payment_refunds() == []  # the bank took it: nobody is asked to give it back
+    await scene.balanced()
+
+
+async def test_a_refund_and_a_dispute_of_the_same_order_deduct_once(scene: Scene) -> None:
+    order = await scene.paid_out(await scene.shop.on_sale(scene.ana))
+    await scene.refunded(scene.ben, order, amount_cents=999)
+    await scene.shop.until_status(scene.ben, order, "partially_refunded")
+    lost = await decide(scene, await dispute(scene, order), "lose", "lost")
+    assert (lost["amount_cents"], lost["taken_cents"]) == (2999, 2000)
+    await scene.shop.until_status(scene.ben, order, "refunded")
+    await scene.transfer(scene.ana, lambda it: it["reversed_cents"] == 2699)
+    await scene.balanced()
+
+
+async def test_what_a_failed_refund_did_not_give_back_a_lost_dispute_deducts_after_all(scene: Scene) -> None:
+    order = await scene.paid_out(await scene.shop.on_sale(scene.ana))
+    await scene.house.sandbox.hyperswitch_control.fault("refund_pending")
+    await scene.refunded(scene.ben, order)
+    lost = await decide(scene, await dispute(scene, order), "lose", "lost")
+    assert lost["taken_cents"] == 0
+    [asked] = await scene.payment_refunds()
+    await scene.house.sandbox.hyperswitch_control.call("POST", f"refunds/{asked['params']['refund_id']}/fail")
+    await scene.house.until("/admin/disputes", scene.admin, lambda of: of["disputes"][0]["taken_cents"] == 2999)
+    await scene.transfer(scene.ana, lambda it: it["reversed_cents"] == 2699)
+    assert [each["status"] for each in await scene.refunds(scene.ben, order)] == ["failed", "succeeded"]
+    await scene.balanced()
+
+
+async def test_a_payment_that_comes_too_late_for_what_is_sold_goes_back_whole(scene: Scene) -> None:
+    track = await scene.shop.on_sale(scene.ana)
+    order = await scene.shop.ordered(scene.ben, track)
+    data(await scene.house.post(f"{ORDERS}/{order['id']}/cancel", scene.ben))
+    await scene.shop.pay(order, force=True)
+    seen = await scene.house.until(
+        f"{ORDERS}/{order['id']}/refunds",
+        scene.ben,
+        lambda of: of["refunds"] and of["refunds"][0]["status"] == "succeeded",
+    )
+    [refund] = seen["refunds"]
+    assert (refund["origin"], refund["amount_cents"], refund["credit_note_number"]) == ("platform", 2999, None)
+    assert refund["reason"] == "Paid after it was cancelled."
+    assert data(await scene.house.get(f"{ORDERS}/{order['id']}", scene.ben))["status"] == "cancelled"
+    await scene.balanced()

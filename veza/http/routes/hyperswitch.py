@@ -6,7 +6,7 @@ import structlog
 from quart import Blueprint, request
 from quart_schema import validate_response
 
-from veza.actors import payments, refunds
+from veza.actors import disputes, payments, refunds
 from veza.domain.errors import Invalid, Unauthenticated
 from veza.gateways.hyperswitch_events import SIGNATURE_HEADERS, is_signed, read_event
 from veza.http.document import takes_headers
@@ -32,7 +32,9 @@ async def receive() -> Envelope[ReceivedOut]:
         event = read_event(body)
     except ValueError:
         raise Invalid("An event is a JSON object.") from None
-    if await parts().payments.receive(event.event_id, event.event_type, event.payment_id, event.refund_id):
+    about = (event.payment_id, event.refund_id, event.dispute_id)
+    if await parts().payments.receive(event.event_id, event.event_type, *about):
         payments.ring(parts().refs.payments)
         refunds.ring(parts().refs.refunds)
+        disputes.ring(parts().refs.disputes)
     return Envelope[ReceivedOut](data=ReceivedOut())

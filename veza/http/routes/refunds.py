@@ -1,4 +1,4 @@
-"""Refunds: asked for by buyers and sellers, decided by sellers and admins, and what became of each."""
+"""Refunds: asked for by buyers and sellers, decided by sellers and admins; disputes; and what became of each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from quart import Blueprint
 from quart_schema import validate_querystring, validate_request, validate_response
 
 from veza.actors import refunds
+from veza.domain.disputes import DisputeState
 from veza.domain.orders import MAX_LINES, MAX_QUANTITY, MAX_TOTAL_CENTS
 from veza.domain.refunds import Amount, Asker, Origin, Pieces, Refund, RefundStatus, Whole, Wish
 from veza.http.auth import admin_only, by, caller, login_required
@@ -99,6 +100,32 @@ class RefundsQuery(Paging):
     status: RefundStatus | None = None
 
 
+class DisputeOut(Out):
+    """Amounts are minor units of ``currency``. ``status`` is the payment provider's own word.
+
+    ``taken_cents`` were deducted for a lost one: less than its amount where a refund had given back the rest.
+    """
+
+    id: str
+    order_id: UUID
+    state: DisputeState
+    status: str | None
+    amount_cents: int | None
+    taken_cents: int
+    currency: str
+    created_at: datetime
+    closed_at: datetime | None
+
+
+class DisputesOut(Out):
+    disputes: list[DisputeOut]
+    total: int
+
+
+class DisputesQuery(Paging):
+    state: DisputeState | None = None
+
+
 @api.post(f"{ORDER}/refund")
 @login_required
 @takes_headers(idempotency_key="Names the request for 24 hours.")
@@ -151,6 +178,16 @@ async def get_sellers(query_args: RefundsQuery) -> Envelope[RefundsOut]:
 async def get_all(query_args: RefundsQuery) -> Envelope[RefundsOut]:
     """Everybody's refunds, the newest first."""
     return await _page(None, query_args)
+
+
+@api.get("/admin/disputes")
+@admin_only
+@validate_querystring(DisputesQuery)
+@validate_response(Envelope[DisputesOut])
+async def get_disputes(query_args: DisputesQuery) -> Envelope[DisputesOut]:
+    """The payments that buyers' banks dispute or disputed, the newest first."""
+    found, total = await parts().disputes.page(query_args.state, query_args.limit, query_args.offset)
+    return Envelope[DisputesOut](data=DisputesOut(disputes=list(map(DisputeOut.of, found)), total=total))
 
 
 @api.post("/sell/refunds/<uuid:refund_id>/approve")

@@ -1,0 +1,116 @@
+"""Disputes: asks the payment provider what became of each, holds payouts while one is open, deducts what is lost.
+
+A queue of rows (`veza.actors.queue`), made due by events and, while one is open, by the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from veza.actors.core import Coalesce, Mailbox, Ref
+from veza.actors.queue import Answered, Heard, Leases, Progress, QueueWorker, Ring, Silent
+from veza.actors.queue import KeyRefused as OurKeyRefused
+from veza.domain.disputes import (
+    AskAgain,
+    Become,
+    DisputeClaim,
+    DisputeDecision,
+    DisputeOutcome,
+    DisputeState,
+    Forget,
+    Interrupted,
+    after_look,
+)
+from veza.domain.payments import KeyRefused, NoAnswer
+from veza.store.disputes import Recorded
+
+log = structlog.get_logger()
+
+DisputesRef = Ref[Ring, Progress]
+
+
+class Store(Protocol):
+    """The rows, as `veza.store.disputes.Disputes` keeps them. Every method raises StoreError."""
+
+    async def claim(self, limit: int, lease: timedelta) -> list[DisputeClaim]: ...
+    async def record(self, claim: DisputeClaim, decision: DisputeDecision) -> Recorded | None: ...
+    async def next_due_in(self) -> float | None: ...
+
+
+class Provider(Protocol):
+    """Whoever knows what banks said. Whatever happens is an outcome; an exception is a bug of ours."""
+
+    async def dispute(self, claim: DisputeClaim) -> DisputeOutcome: ...
+
+
+def ring(ref: DisputesRef) -> None:
+    """Have the worker look at once for what is due."""
+    ref.tell(Ring())
+
+
+class Disputer(QueueWorker[Ring, DisputeClaim, DisputeOutcome, DisputeDecision, Recorded]):
+    mailbox = Mailbox(1, full=Coalesce, why="rings say the same, and fold into one")
+    queue = "disputes"
+
+    def __init__(
+        self, store: Store, provider: Provider, leases: Leases, ring_sellers_side: Callable[[], object]
+    ) -> None:
+        """``ring_sellers_side``: there is something to reverse, or a payout that was held may go on."""
+        super().__init__(leases)
+        self._store = store
+        self._provider = provider
+        self._ring_sellers_side = ring_sellers_side
+
+    async def handle(self, message: Ring) -> object:
+        self.ring()
+        return None
+
+    async def claim(self, limit: int, lease: timedelta) -> list[DisputeClaim]:
+        return await self._store.claim(limit, lease)
+
+    async def next_due_in(self) -> float | None:
+        return await self._store.next_due_in()
+
+    def question(self, claim: DisputeClaim) -> Callable[[DisputeClaim], Awaitable[DisputeOutcome]] | DisputeOutcome:
+        return self._provider.dispute
+
+    @property
+    def interrupted(self) -> DisputeOutcome:
+        return Interrupted()
+
+    def decide(self, claim: DisputeClaim, outcome: DisputeOutcome, now: datetime) -> DisputeDecision:
+        return after_look(claim, outcome)
+
+    async def record(self, claim: DisputeClaim, outcome: DisputeOutcome, decision: DisputeDecision) -> Recorded | None:
+        return await self._store.record(claim, decision)
+
+    def hear(self, outcome: DisputeOutcome) -> Heard:
+        match outcome:
+            case KeyRefused(why):
+                return OurKeyRefused(why)
+            case NoAnswer() | Interrupted():
+                return Silent()
+            case _:
+                return Answered()
+
+    def tell(self, recorded: Recorded, decision: DisputeDecision) -> None:
+        told = log.bind(dispute_id=recorded.dispute_id, order_id=str(recorded.order_id))
+        match decision:
+            case Become(DisputeState.OPEN, status, amount_cents):
+                self.count(held=1)
+                told.warning("payment_disputed", status=status, amount_cents=amount_cents)
+            case Become(_, status, amount_cents):
+                self.count(done=1)
+                told.info("dispute_decided", status=status, amount_cents=amount_cents, taken_cents=recorded.taken_cents)
+                self._ring_sellers_side()
+            case Forget():
+                self.count(given_up=1)
+                told.warning("dispute_unknown")
+            case AskAgain(why=why):
+                self.count(retried=1)
+                told.info("dispute_to_ask_again", why=why)
+        self.ring()  # it may be the next to fall due
