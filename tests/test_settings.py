@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from veza.domain.addresses import Address
+from veza.domain.catalog import ProductType
+from veza.domain.vat import VatRates
 from veza.settings import REQUIRED_IN_PRODUCTION, Settings, SettingsError, load
 
 PRODUCTION = {
@@ -20,6 +23,8 @@ PRODUCTION = {
     "STRIPE_SECRET_KEY": "sk_1",
     "STRIPE_WEBHOOK_SECRET": "whsec_1,whsec_2",
     "TRUSTED_PROXIES": "none",
+    "PLATFORM_LEGAL_NAME": "Veza of the tests",
+    "PLATFORM_LEGAL_ADDRESS": "1 Example Street|Example City|FR",
 }
 
 
@@ -83,6 +88,11 @@ def test_an_empty_setting_is_a_missing_one_in_production(monkeypatch: pytest.Mon
         ("PLATFORM_CURRENCY", "euro"),
         ("TRANSFER_CLAIM_SECONDS", "25"),
         ("ADMIN_EMAIL", "admin@veza.example"),
+        ("PLATFORM_LEGAL_NAME", "  "),
+        ("PLATFORM_LEGAL_ADDRESS", "1 Example Street, Example City"),
+        ("PLATFORM_VAT_ID", "11123456782"),
+        ("VAT_RATES", "twenty"),
+        ("VAT_RATES", "podcast=20"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named_and_its_value_is_not(
@@ -92,6 +102,25 @@ def test_a_setting_that_makes_no_sense_is_named_and_its_value_is_not(
     with pytest.raises(SettingsError, match=name) as refused:
         load()
     assert f"{value!r}" not in str(refused.value)
+
+
+def test_the_issuer_of_invoices_and_its_rates_are_read_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"PLATFORM_VAT_ID": "FR 11 123 456 782", "VAT_RATES": "20, course=5.5"}
+    set_all(monkeypatch, PRODUCTION | said | {"PLATFORM_LEGAL_ADDRESS": "1 Example Street\n75001 Example City\nfr"})
+    settings = load()
+    assert settings.platform_legal_name == "Veza of the tests"
+    assert settings.platform_legal_address == Address(("1 Example Street",), "75001", "Example City", "FR")
+    assert settings.platform_vat_id == "FR11123456782"
+    assert settings.vat_rates == VatRates(2000, {ProductType.COURSE: 550})
+
+
+def test_an_issuer_that_charges_vat_has_a_vat_identifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAT_RATES", "default=0,course=5.5")
+    with pytest.raises(SettingsError) as refused:
+        load()
+    assert str(refused.value) == "PLATFORM_VAT_ID: needed where VAT_RATES charges VAT"
+    monkeypatch.setenv("VAT_RATES", "default=0")
+    assert load().platform_vat_id is None
 
 
 def test_settings_show_no_secret_when_printed(monkeypatch: pytest.MonkeyPatch) -> None:

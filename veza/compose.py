@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
+from urllib.parse import urlsplit
 
 import trio
 
@@ -19,10 +20,12 @@ from veza.actors.queue import Leases
 from veza.actors.refs import Refs
 from veza.domain.accounts import User
 from veza.domain.ids import IdMint, system_mint, utc_now
+from veza.domain.invoices import Billing, Issuer
 from veza.domain.ledger import Finding
 from veza.domain.orders import Terms
 from veza.domain.payouts import RetryPolicy
 from veza.gateways.hyperswitch import Hyperswitch
+from veza.gateways.invoice_pdf import Printer
 from veza.gateways.objects import LocalObjects
 from veza.gateways.passwords import Passwords
 from veza.gateways.stripe import Stripe
@@ -36,6 +39,7 @@ from veza.store.bridge import Database, Patience
 from veza.store.catalog import Catalog
 from veza.store.connect import Connect
 from veza.store.disputes import Disputes
+from veza.store.invoices import Invoices
 from veza.store.ledger import Ledger
 from veza.store.library import Library
 from veza.store.orders import Orders
@@ -132,12 +136,15 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             payouts=payouts,
             refunds=Refunds(database, new_id, timedelta(days=settings.refund_window_days)),
             disputes=disputes,
+            invoices=Invoices(database),
+            printer=Printer(),
             connect=connect,
             ledger=Ledger(database),
             stripe=stripe,
             selling=Selling(States(secret, utc_now), settings.payouts_configured, settings.stripe_webhook_secrets),
         )
         await _first_admin(settings, parts)
+        await parts.invoices.begin(_billing(settings))
         app = create_app()
         app.bind(parts)
         yield House(app, parts, root, random)
@@ -205,6 +212,12 @@ def _checkout(settings: Settings) -> Checkout:
         publishable_key=settings.hyperswitch_publishable_key,
         webhook_secrets=settings.hyperswitch_webhook_secrets,
     )
+
+
+def _billing(settings: Settings) -> Billing:
+    site = urlsplit(settings.base_url).hostname or settings.base_url
+    issuer = Issuer(settings.platform_legal_name, settings.platform_legal_address, settings.platform_vat_id, site)
+    return Billing(issuer, settings.vat_rates)
 
 
 def _summary(settings: Settings) -> ConfigSummary:

@@ -7,14 +7,20 @@ development what is missing is generated and kept under the data directory.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from veza.domain.addresses import Address, parse_address
+from veza.domain.vat import VatRates, parse_vat_id, parse_vat_rates
+
+T = TypeVar("T")
 
 MIN_SECRET_BYTES = 32  # HS256 wants a key no shorter than its hash (RFC 7518, section 3.2)
 MIN_SECRET_VARIETY = 8  # different characters: any random secret of that length has more, in hexadecimal too
@@ -35,6 +41,11 @@ def _networks(value: object) -> object:
         return () if value.strip().lower() == "none" else tuple(map(ip_network, _split(value)))
     except ValueError:
         raise ValueError("networks such as 10.0.0.0/8, comma-separated, or none") from None
+
+
+def _read_by(parse: Callable[[str], T]) -> Callable[[object], object]:
+    """A text is for ``parse`` to read; what is none is a default."""
+    return lambda value: parse(value) if isinstance(value, str) else value
 
 
 Network = IPv4Network | IPv6Network
@@ -75,6 +86,15 @@ class Settings(BaseSettings):
     order_expiry_minutes: int = Field(30, ge=1)
     payout_delay_days: int = Field(0, ge=0, le=90)
     refund_window_days: int = Field(14, ge=0, le=3650)
+
+    platform_legal_name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] = (
+        "Veza (development)"
+    )
+    platform_legal_address: Annotated[Address, NoDecode, BeforeValidator(_read_by(parse_address))] = Address(
+        ("1 Example Street",), None, "Example City", "FR"
+    )
+    platform_vat_id: Annotated[str | None, BeforeValidator(_read_by(parse_vat_id))] = None
+    vat_rates: Annotated[VatRates, NoDecode, BeforeValidator(_read_by(parse_vat_rates))] = VatRates()
 
     hyperswitch_base_url: Url = "https://sandbox.hyperswitch.io"
     hyperswitch_api_key: SecretStr = SecretStr("")
@@ -140,6 +160,8 @@ REQUIRED_IN_PRODUCTION = (
     "stripe_secret_key",
     "stripe_webhook_secret",
     "trusted_proxies",
+    "platform_legal_name",
+    "platform_legal_address",
 )
 
 
@@ -179,6 +201,8 @@ def _problems(settings: Settings) -> list[str]:
     fee = settings.platform_fee_rate * 10_000
     if fee != fee.to_integral_value():
         problems.append("PLATFORM_FEE_RATE: at most four decimals (whole basis points)")
+    if settings.vat_rates.charges and settings.platform_vat_id is None:
+        problems.append("PLATFORM_VAT_ID: needed where VAT_RATES charges VAT")
     jwt = settings.jwt_secret.get_secret_value()
     if (jwt or settings.production) and len(jwt.encode()) < MIN_SECRET_BYTES:
         problems.append(f"JWT_SECRET: at least {MIN_SECRET_BYTES} bytes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -13,20 +14,22 @@ from veza.domain.addresses import Address, parse_address
 from veza.domain.catalog import ProductType
 from veza.domain.invoices import (
     Buyer,
+    Credited,
+    CreditNote,
     Invoice,
     InvoiceLine,
     Issuer,
     Vat,
+    credit_note,
+    credited_by_rate,
     exponent,
     major,
     net_of,
     net_unit_price,
-    parse_vat_id,
-    parse_vat_rates,
-    percent,
     totals_of,
 )
 from veza.domain.orders import MAX_QUANTITY
+from veza.domain.vat import parse_vat_id, parse_vat_rates, percent
 
 PARIS = Address(("12 rue des Lilas",), "75011", "Paris", "FR")
 LINES = st.builds(
@@ -43,7 +46,7 @@ def line(cents: int, vat_bp: int = 2000, quantity: int = 1) -> InvoiceLine:
     return InvoiceLine("a track", "aida", quantity, cents, vat_bp)
 
 
-def invoice(*lines: InvoiceLine, vat_id: str | None = "FR40303265045") -> Invoice:
+def invoice(*lines: InvoiceLine, vat_id: str | None = "FR11123456782") -> Invoice:
     return Invoice(
         number="2026-000001",
         issued_at=datetime(2026, 3, 1, tzinfo=UTC),
@@ -54,6 +57,12 @@ def invoice(*lines: InvoiceLine, vat_id: str | None = "FR40303265045") -> Invoic
         order_id="0199c0de-7a31-7000-8000-0123456789ab",
         settled_at=datetime(2026, 3, 1, tzinfo=UTC),
         payment_reference="pay_1",
+    )
+
+
+def credited(bill: Invoice, parts: Sequence[Credited], before: Sequence[Credited]) -> CreditNote:
+    return credit_note(
+        bill, "CN-2026-000001", parts, before, issued_at=bill.issued_at, payment_reference="ref_1", reason="Hums."
     )
 
 
@@ -114,6 +123,51 @@ def test_the_parts_are_one_for_each_rate_the_highest_first_and_the_nets_keep_the
     assert totals.line_nets == (1000, 1000, 500, 2000)
 
 
+@given(st.lists(LINES, min_size=1, max_size=8), st.data())
+def test_credit_notes_that_add_up_to_the_invoice_take_back_its_vat_to_the_minor_unit(
+    lines: list[InvoiceLine], data: st.DataObject
+) -> None:
+    bill = invoice(*lines)
+    left = [each.total_cents for each in lines]
+    before: list[Credited] = []
+    taken: dict[int, int] = {}
+    while any(left):
+        most = st.integers(0, 2) if len(before) < 20 else st.just(0)  # then all that is left
+        amounts = [cents if not data.draw(most) else data.draw(st.integers(0, cents)) for cents in left]
+        parts = [Credited(line, cents, None) for line, cents in zip(lines, amounts, strict=True) if cents]
+        left = [have - cents for have, cents in zip(left, amounts, strict=True)]
+        if not parts:
+            continue
+        totals = credited(bill, parts, before).totals
+        assert totals.gross_cents == sum(part.amount_cents for part in parts)
+        assert totals.net_cents == sum(totals.line_nets)
+        for part, share in zip(parts, totals.line_nets, strict=True):
+            assert abs(share - Decimal(part.amount_cents) * 10_000 / (10_000 + part.line.vat_bp)) < 1
+            assert 0 <= share <= part.amount_cents
+        before += parts
+        for rate in totals.parts:
+            taken[rate.vat_bp] = taken.get(rate.vat_bp, 0) + rate.vat_cents
+    billed = {part.vat_bp: part.vat_cents for part in bill.totals.parts if part.gross_cents}
+    assert taken == billed
+
+
+def test_a_credit_note_s_vat_is_what_the_ones_before_it_left() -> None:
+    bill = invoice(line(333, quantity=3))
+    third = [Credited(bill.lines[0], 333, 1)]
+    notes = [credited(bill, third, third * at) for at in range(3)]
+    assert bill.totals.vat_cents == 166  # 166.5 is contained, the net amount is rounded up
+    assert [note.totals.vat_cents for note in notes] == [55, 56, 55]  # each by itself would have 55
+    assert credited_by_rate(third * 2) == {2000: 666} == notes[2].credited_before
+
+
+def test_a_credit_note_shows_pieces_at_their_price_and_a_part_of_them_as_an_amount() -> None:
+    bought = line(333, quantity=3)
+    for amount, quantity, shown in ((333, 1, (1, 333)), (999, None, (3, 333)), (500, None, (1, 500))):
+        as_line = Credited(bought, amount, quantity).as_line
+        assert (as_line.quantity, as_line.unit_price_cents) == shown
+        assert as_line.total_cents == amount
+
+
 def test_a_line_that_costs_nothing_takes_no_part_in_what_is_left_by_rounding() -> None:
     assert totals_of([line(0), line(999), line(0)]).line_nets == (0, 833, 0)
 
@@ -143,7 +197,7 @@ def test_a_rate_of_nothing_of_a_registered_issuer_is_an_exemption() -> None:
 
 def test_a_french_issuer_s_siren_is_read_from_its_vat_identifier_and_it_has_mentions_to_make() -> None:
     french, german = invoice(line(1)), invoice(line(1), vat_id="DE123456789")
-    assert (french.issuer.siren, german.issuer.siren) == ("303265045", None)
+    assert (french.issuer.siren, german.issuer.siren) == ("123456782", None)
     assert set(french.mentions) == {"AAB", "PMD", "PMT"}
     assert not german.mentions
 
@@ -184,18 +238,18 @@ def test_no_rate_is_no_vat(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("twenty", "'twenty' is no VAT rate"),
-        ("100", "'100' is no VAT rate"),
-        ("-5", "'-5' is no VAT rate"),
-        ("5.555", "'5.555' is no VAT rate"),
-        ("default=", "'' is no VAT rate"),
-        ("5,5", "given twice"),
+        ("twenty", "a rate is a percentage below 100, such as 20 or 5.5"),
+        ("100", "a rate is a percentage"),
+        ("-5", "a rate is a percentage"),
+        ("5.555", "a rate is a percentage"),
+        ("default=", "a rate is a percentage"),
+        ("5,5", "the rate of default is given twice"),
         ("course=0,course=5", "the rate of course is given twice"),
-        ("podcast=20", "'podcast' is no kind of product; there are default, track, album"),
+        ("podcast=20", "rates are of track, album, sample_pack"),
     ],
 )
 def test_a_fault_in_the_rates_is_named(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match="^" + said if not said.startswith("given") else said):
+    with pytest.raises(ValueError, match="^" + said):
         parse_vat_rates(text)
 
 
@@ -235,12 +289,13 @@ def test_a_fault_in_an_address_is_named(text: str, said: str) -> None:
 
 
 def test_a_vat_identifier_is_read_as_people_write_it() -> None:
-    assert parse_vat_id(" fr 40 303 265 045 ") == "FR40303265045"
+    assert parse_vat_id(" fr 11 123 456 782 ") == "FR11123456782"
     assert parse_vat_id("CHE-116.281.710") == "CHE116281710"
+    assert parse_vat_id("el 123456789") == "EL123456789"
     assert parse_vat_id(" ") is None
 
 
-@pytest.mark.parametrize("text", ["40303265045", "F", "FR", "FR40303265045303265045", "FR4030326504é"])
+@pytest.mark.parametrize("text", ["11123456782", "F", "FR", "FR11123456782123456782", "FR1112345678é", "XX123456789"])
 def test_what_is_no_vat_identifier_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="begins with its country"):
         parse_vat_id(text)

@@ -162,6 +162,8 @@ async def test_production_needs_every_secret_and_takes_no_weak_one(dsn: str, tmp
         "APP_DOMAIN",
         "HYPERSWITCH_BASE_URL",
         "TRUSTED_PROXIES",
+        "PLATFORM_LEGAL_NAME",
+        "PLATFORM_LEGAL_ADDRESS",
     }
     assert {name for name in needed if name not in said} == set()
     assert "s3cret" not in said

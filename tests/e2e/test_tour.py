@@ -45,6 +45,7 @@ async def test_the_readmes_tour_sells_a_track_and_pays_its_seller(tmp_path: Path
         "published",
         "1",
         "the very bytes",
+        "%PDF-",
         "not_onboarded",
         "2699",
         "2699",

@@ -7,13 +7,16 @@ what was paid. The lines' net amounts are shares of that net amount by largest r
 The semantic model is EN 16931-1:2017, whose terms (BT-n) and rules (BR-n) are cited by number. Its rule that VAT be net
 times rate (BR-CO-17, BR-S-9) cannot be met to the minor unit by every gross amount (0.03 at 20 % has no such net
 amount); the rules' published checks therefore allow for a difference, and ours is at most one minor unit.
+
+Credit notes of one invoice count together: each takes the net amount of all that is credited so far, less that of the
+ones before it, so that parts which add up to the invoice take back its VAT to the minor unit. Each of them may differ
+from net times rate by one minor unit more.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from enum import StrEnum
@@ -21,12 +24,7 @@ from functools import cached_property
 from itertools import groupby
 
 from veza.domain.addresses import Address
-from veza.domain.catalog import ProductType
-
-FRENCH_VAT_ID = re.compile(r"FR[A-Z0-9]{2}([0-9]{9})")
-VAT_ID = re.compile(r"[A-Z]{2}[A-Z0-9+*]{2,13}")  # BR-CO-9: a country's code first
-BP = 10_000
-"""Basis points in the whole."""
+from veza.domain.vat import BP, FRENCH_VAT_ID, VatRates
 
 _EXPONENTS = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
@@ -45,11 +43,6 @@ def exponent(currency: str) -> int:
 def major(cents: int, currency: str) -> Decimal:
     """Minor units as an amount of the currency: 1234 is 12.34 of EUR and 1234 of JPY."""
     return Decimal(cents).scaleb(-exponent(currency))
-
-
-def percent(vat_bp: int) -> str:
-    """A rate as people write it: 2000 is 20, 550 is 5.5."""
-    return f"{Decimal(vat_bp) / 100:f}"
 
 
 class Vat(StrEnum):
@@ -78,55 +71,6 @@ FRENCH_MENTIONS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class VatRates:
-    """The rate of each kind of work, in basis points."""
-
-    default_bp: int = 0
-    by_type: Mapping[ProductType, int] = field(default_factory=dict)
-
-    def of(self, product_type: ProductType) -> int:
-        return self.by_type.get(product_type, self.default_bp)
-
-    @property
-    def charges(self) -> bool:
-        """Whether anything bears VAT; the issuer needs a VAT identifier then (BR-S-2)."""
-        return self.default_bp > 0 or any(rate > 0 for rate in self.by_type.values())
-
-
-def parse_vat_rates(text: str) -> VatRates:
-    """The rates an operator writes: ``20`` for everything, or ``default=20,course=0,other=5.5``; empty is no VAT.
-
-    Percentages from 0 to below 100, with up to two digits after the point. Raises ValueError, which names the fault.
-    """
-    rates: dict[str, int] = {}
-    for part in filter(None, map(str.strip, text.split(","))):
-        name, _, rate = part.rpartition("=")
-        name = name.strip() or "default"
-        if name != "default" and name not in list(ProductType):
-            raise ValueError(f"{name!r} is no kind of product; there are default, {', '.join(ProductType)}")
-        if name in rates:
-            raise ValueError(f"the rate of {name} is given twice")
-        rates[name] = _basis_points(rate)
-    default = rates.pop("default", 0)
-    return VatRates(default, {ProductType(name): rate for name, rate in rates.items()})
-
-
-def _basis_points(rate: str) -> int:
-    digits = re.fullmatch(r"([0-9]{1,2})(?:\.([0-9]{1,2}))?", rate.strip().removesuffix("%").rstrip())
-    if not digits:
-        raise ValueError(f"{rate.strip()!r} is no VAT rate: a percentage such as 20 or 5.5")
-    return int(digits[1]) * 100 + int((digits[2] or "").ljust(2, "0"))
-
-
-def parse_vat_id(text: str) -> str | None:
-    """The VAT identifier an operator writes, without its blanks; None where it is empty. Raises ValueError."""
-    vat_id = re.sub(r"[\s.-]", "", text).upper()
-    if vat_id and not VAT_ID.fullmatch(vat_id):
-        raise ValueError("a VAT identifier begins with its country, such as FR40303265045")
-    return vat_id or None
-
-
-@dataclass(frozen=True)
 class Issuer:
     """Who issues: the platform (BG-4)."""
 
@@ -141,6 +85,14 @@ class Issuer:
         """A French issuer's number in the register of enterprises: the digits of its VAT identifier after the key."""
         french = FRENCH_VAT_ID.fullmatch(self.vat_id or "")
         return french[1] if french else None
+
+
+@dataclass(frozen=True)
+class Billing:
+    """What documents are made under: who issues, and at what rates. It holds for the sales of its time."""
+
+    issuer: Issuer
+    rates: VatRates
 
 
 @dataclass(frozen=True)
@@ -204,20 +156,28 @@ class Totals:
         return self.net_cents + self.vat_cents
 
 
+NOTHING: Mapping[int, int] = {}
+
+
 def net_of(gross_cents: int, vat_bp: int) -> int:
     """What is left of a gross amount without the VAT in it, rounded half up to the minor unit."""
     return (2 * gross_cents * BP + BP + vat_bp) // (2 * (BP + vat_bp))
 
 
-def totals_of(lines: Sequence[InvoiceLine]) -> Totals:
-    """The totals of the lines, a part for each rate, the highest first."""
+def totals_of(lines: Sequence[InvoiceLine], before: Mapping[int, int] = NOTHING) -> Totals:
+    """The totals of the lines, a part for each rate, the highest first.
+
+    ``before`` are the gross amounts by rate that the lines go on from: the nets are what the lines add to theirs.
+    """
     nets = [0] * len(lines)
     parts = []
     ranked = sorted(range(len(lines)), key=lambda at: -lines[at].vat_bp)
     for vat_bp, group in groupby(ranked, key=lambda at: lines[at].vat_bp):
         at = list(group)
         gross = [lines[index].total_cents for index in at]
-        net = net_of(sum(gross), vat_bp)
+        so_far = before.get(vat_bp, 0)
+        # Between the exact amount rounded down and rounded up, whatever it goes on from: so the shares below fit.
+        net = net_of(so_far + sum(gross), vat_bp) - net_of(so_far, vat_bp)
         for index, share in zip(at, _shares(gross, vat_bp, net), strict=True):
             nets[index] = share
         parts.append(VatPart(vat_bp, net, sum(gross) - net))
@@ -246,6 +206,10 @@ def net_unit_price(net_cents: int, quantity: int, currency: str) -> Decimal:
     return price
 
 
+FREE = "free of charge"
+"""The payment of what cost nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Document:
     """What an invoice and a credit note have in common. Raises ValueError where it could not be a valid document."""
@@ -260,6 +224,7 @@ class Document:
     settled_at: datetime
     """When it was paid, or paid back. Nothing is issued before."""
     payment_reference: str
+    """The provider's id of it, or ``FREE``."""
 
     def __post_init__(self) -> None:
         if not self.lines:
@@ -295,3 +260,65 @@ class CreditNote(Document):
     invoice_number: str
     invoice_issued_at: datetime
     reason: str
+    credited_before: Mapping[int, int] = field(default_factory=dict)
+    """What earlier credit notes of the invoice took back, with VAT, in minor units by the rate in basis points."""
+
+    @cached_property
+    def totals(self) -> Totals:
+        return totals_of(self.lines, self.credited_before)
+
+
+@dataclass(frozen=True)
+class Credited:
+    """What was paid back of one line of an invoice. ``quantity`` is null where it was an amount, not pieces."""
+
+    line: InvoiceLine
+    amount_cents: int
+    quantity: int | None
+
+    @property
+    def as_line(self) -> InvoiceLine:
+        """As a credit note shows it: pieces at their price where it was pieces, or all of them; else the amount."""
+        quantity = self.line.quantity if self.amount_cents == self.line.total_cents else self.quantity
+        if quantity is not None:
+            return replace(self.line, quantity=quantity)
+        return replace(self.line, quantity=1, unit_price_cents=self.amount_cents)
+
+
+def credited_by_rate(parts: Iterable[Credited]) -> dict[int, int]:
+    """What was paid back, in minor units with VAT, by the rate in basis points."""
+    by_rate: dict[int, int] = {}
+    for part in parts:
+        by_rate[part.line.vat_bp] = by_rate.get(part.line.vat_bp, 0) + part.amount_cents
+    return by_rate
+
+
+def credit_note(
+    invoice: Invoice,
+    number: str,
+    parts: Iterable[Credited],
+    before: Iterable[Credited],
+    *,
+    issued_at: datetime,
+    payment_reference: str,
+    reason: str,
+) -> CreditNote:
+    """A credit note of ``parts`` of an invoice, ``before`` which others were credited.
+
+    It names the same issuer and buyer, and the same rates, whatever has become of them since.
+    """
+    return CreditNote(
+        number=number,
+        issued_at=issued_at,
+        currency=invoice.currency,
+        issuer=invoice.issuer,
+        buyer=invoice.buyer,
+        lines=tuple(part.as_line for part in parts),
+        order_id=invoice.order_id,
+        settled_at=issued_at,
+        payment_reference=payment_reference,
+        invoice_number=invoice.number,
+        invoice_issued_at=invoice.issued_at,
+        reason=reason,
+        credited_before=credited_by_rate(before),
+    )

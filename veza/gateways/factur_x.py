@@ -30,8 +30,8 @@ from veza.domain.invoices import (
     exponent,
     major,
     net_unit_price,
-    percent,
 )
+from veza.domain.vat import percent
 
 FILE_NAME = "factur-x.xml"  # Factur-X 1.0, 6.2.2: the name by which a reader finds it
 LEVEL = "en16931"

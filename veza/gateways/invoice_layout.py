@@ -14,7 +14,8 @@ from fpdf import FPDF
 from fpdf.enums import MethodReturnValue
 from fpdf.fonts import SubsetMap, TTFFont
 
-from veza.domain.invoices import EXEMPTIONS, CreditNote, Document, InvoiceLine, Vat, VatPart, major, percent
+from veza.domain.invoices import EXEMPTIONS, CreditNote, Document, InvoiceLine, Vat, VatPart, major
+from veza.domain.vat import percent
 from veza.gateways.typefaces import BOLD, REGULAR, joins, needed
 
 Colour = tuple[int, int, int]

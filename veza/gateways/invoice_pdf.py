@@ -7,8 +7,11 @@ years, and its text can be searched and copied. The data is Factur-X, attached a
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import trio
+
+from veza.domain.errors import Unavailable
 from veza.domain.invoices import Buyer, CreditNote, Document, InvoiceLine
 
 if TYPE_CHECKING:
@@ -16,6 +19,21 @@ if TYPE_CHECKING:
 
 PRODUCER = "Veza"
 LANGUAGE = "en"
+AT_ONCE: Final = 2  # threads that may take turns with the event loop's: it is served in between, and others wait
+WAITING: Final = 20  # at some 100 ms each, two seconds' wait
+
+
+class Printer:
+    """Renders off the event loop, a few at a time."""
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(AT_ONCE)
+
+    async def print(self, document: Document) -> bytes:
+        """As `render`, in a thread that a cancel waits for. Raises Unavailable when ``WAITING`` wait already."""
+        if self._limiter.statistics().tasks_waiting >= WAITING:
+            raise Unavailable("Too many documents are being made; try again.", code="overloaded")
+        return await trio.to_thread.run_sync(render, document, limiter=self._limiter)
 
 
 def render(document: Document) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from hashlib import sha256
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ from werkzeug.sansio.http import is_resource_modified
 BUFFER_BYTES = 256 * 1024  # a thread hop reads this much: at 8 KiB the hops are nearly all there is to a download
 MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}")
 UNKNOWN_TYPE = "application/octet-stream"
+PRIVATE = "private, no-cache"  # whether one may read it is asked each time
 ONE_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")  # no file is longer than such a number
 
 
@@ -46,14 +48,12 @@ async def send_owned_file(
     headers = {
         "ETag": f'"{etag}"',
         "Accept-Ranges": "bytes",
-        "Cache-Control": "private, no-cache",  # whether one may read it is asked each time
+        "Cache-Control": PRIVATE,
     }
     if modified is not None:
         headers["Last-Modified"] = http_date(modified)
     if _client_has_it(headers):
-        unchanged = Response(b"", status=304, headers=headers)
-        del unchanged.headers["Content-Type"]  # the framework's guess, of no bytes
-        return unchanged
+        return _unchanged(headers)
     headers["Content-Disposition"] = content_disposition(disposition, filename)
     headers["Content-Security-Policy"] = "default-src 'none'; sandbox"  # it is somebody's upload
     part = _part_asked_for(headers, size)
@@ -63,6 +63,17 @@ async def send_owned_file(
     body = b"" if request.method == "HEAD" else FileSlice(path, begin, end)
     response = Response(body, 206 if part else 200, headers, content_type=_media_type(content_type))
     response.content_length = end - begin
+    return response
+
+
+def send_owned_bytes(content: bytes, *, filename: str, content_type: str) -> Response:
+    """What we made ourselves, whole, to be kept as a file; 304 and 412 as conditions say."""
+    headers = {"ETag": f'"{sha256(content).hexdigest()}"', "Cache-Control": PRIVATE}
+    if _client_has_it(headers):
+        return _unchanged(headers)
+    headers["Content-Disposition"] = content_disposition("attachment", filename)
+    response = Response(b"" if request.method == "HEAD" else content, 200, headers, content_type=content_type)
+    response.content_length = len(content)
     return response
 
 
@@ -108,6 +119,12 @@ def content_disposition(disposition: str, filename: str) -> str:
     name = "".join(c if c.isprintable() else "_" for c in filename.replace("/", "_")) or "download"
     plain = re.sub(r"[^A-Za-z0-9 !#$&+.^_`|~()\[\]{},;=@-]", "_", name)
     return f"{disposition}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _unchanged(headers: Mapping[str, str]) -> Response:
+    unchanged = Response(b"", status=304, headers=dict(headers))
+    del unchanged.headers["Content-Type"]  # the framework's guess, of no bytes
+    return unchanged
 
 
 def _client_has_it(validators: Mapping[str, str]) -> bool:

@@ -13,6 +13,7 @@ from veza.actors.core import SupervisorView
 from veza.actors.refs import Refs
 from veza.domain.ids import Clock, NewId
 from veza.domain.orders import Terms
+from veza.gateways.invoice_pdf import Printer
 from veza.gateways.objects import Objects
 from veza.gateways.passwords import Passwords
 from veza.gateways.stripe import Stripe
@@ -24,6 +25,7 @@ from veza.store.accounts import Accounts
 from veza.store.catalog import Catalog
 from veza.store.connect import Connect
 from veza.store.disputes import Disputes
+from veza.store.invoices import Invoices
 from veza.store.ledger import Ledger
 from veza.store.library import Library
 from veza.store.orders import Orders
@@ -144,6 +146,8 @@ class Parts:
     payments: Payments
     payouts: Payouts
     refunds: Refunds
+    invoices: Invoices
+    printer: Printer
     disputes: Disputes
     connect: Connect
     ledger: Ledger

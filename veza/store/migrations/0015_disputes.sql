@@ -1,4 +1,4 @@
--- depends: 0013_refunds
+-- depends: 0014_invoices
 
 -- A payment that its buyer's bank disputes, by the provider's id. Its first event is what we learn of it by; all that is
 -- known of it is asked of the provider.

@@ -1,0 +1,54 @@
+"""Invoices and credit notes, as PDF with their data in it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from quart import Blueprint, Response
+from quart_schema import document_response
+
+from veza.domain.invoices import Document
+from veza.domain.refunds import Asker
+from veza.http.auth import caller, login_required
+from veza.http.document import takes_headers
+from veza.http.downloads import send_owned_bytes
+from veza.http.parts import parts
+
+api = Blueprint("invoices", __name__)
+
+ORDER = "/marketplace/orders/<uuid:order_id>"
+
+
+@api.get(f"{ORDER}/invoice")
+@login_required
+@takes_headers(if_none_match="The ETag of what is there already.")
+@document_response(bytes)
+async def get_invoice(order_id: UUID) -> Response:
+    """An order's invoice as PDF/A-3 with its Factur-X data, for its buyer and admins.
+
+    403 for its sellers, 409 until it is paid.
+    """
+    invoice = await parts().invoices.invoice(order_id, _asker())
+    return await _send(invoice, f"invoice-{invoice.number}.pdf")
+
+
+@api.get(f"{ORDER}/refunds/<uuid:refund_id>/credit-note")
+@login_required
+@takes_headers(if_none_match="The ETag of what is there already.")
+@document_response(bytes)
+async def get_credit_note(order_id: UUID, refund_id: UUID) -> Response:
+    """What a refund paid back of an order's invoice, in the same form and for the same people.
+
+    409 until the buyer has it back.
+    """
+    note = await parts().invoices.credit_note(order_id, refund_id, _asker())
+    return await _send(note, f"credit-note-{note.number}.pdf")
+
+
+async def _send(document: Document, filename: str) -> Response:
+    pdf = await parts().printer.print(document)
+    return send_owned_bytes(pdf, filename=filename, content_type="application/pdf")
+
+
+def _asker() -> Asker:
+    return Asker(caller().id, caller().is_admin)
