@@ -135,7 +135,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Bought:
-    """A product in somebody's library: ``order_id`` is the first order that brought it."""
+    """A product in somebody's library: ``order_id`` is the first order that brought it, ``quantity`` of it."""
 
     product_id: UUID
     title: str
@@ -143,6 +143,8 @@ class Bought:
     seller: Seller
     order_id: UUID
     purchased_at: datetime
+    licence_key: UUID
+    quantity: int
     files: tuple[ProductFile, ...]
 
 

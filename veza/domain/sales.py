@@ -22,13 +22,15 @@ class SoldItem:
     quantity: int
     unit_price_cents: int
     total_cents: int
+    refunded_cents: int
 
 
 @dataclass(frozen=True)
 class Sale:
-    """A seller's part of a paid order; amounts in minor units of ``currency``, ``net`` is ``gross`` less ``fee``.
+    """A seller's part of a paid order; amounts in minor units of ``currency``.
 
-    A part that was free has no earning, and nothing of it is anybody's fee.
+    ``refunded_cents`` went back to the buyer, ``fee_refunded_cents`` of them out of the platform's fee; ``net`` is what
+    is left to the seller. A part that was free has no earning, and nothing of it is anybody's fee.
     """
 
     order_id: UUID
@@ -37,25 +39,31 @@ class Sale:
     currency: str
     gross_cents: int
     fee_cents: int
+    refunded_cents: int
+    fee_refunded_cents: int
     items: tuple[SoldItem, ...]
     paid_at: datetime
 
     @property
     def net_cents(self) -> int:
-        return self.gross_cents - self.fee_cents
+        return net(self)
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Amounts in minor units of the platform's currency."""
+    """Amounts in minor units of the platform's currency. What was refunded counts when it went back, not when it was
+    sold: so the sums of a period that is over never change.
+    """
 
     orders: int
     gross_cents: int
     fee_cents: int
+    refunded_cents: int
+    fee_refunded_cents: int
 
     @property
     def net_cents(self) -> int:
-        return self.gross_cents - self.fee_cents
+        return net(self)
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class ProductSums:
     title: str
     quantity: int
     gross_cents: int
+    refunded_cents: int
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,11 @@ class Stats:
     total: Sums
     by_day: tuple[DaySums, ...]
     by_product: tuple[ProductSums, ...]
+
+
+def net(of: Sale | Sums) -> int:
+    """What is left to the seller: the fee of what was refunded went back to them."""
+    return of.gross_cents - of.fee_cents - of.refunded_cents + of.fee_refunded_cents
 
 
 def period(since: datetime | None, until: datetime | None, now: datetime) -> tuple[datetime, datetime]:

@@ -14,12 +14,12 @@ from veza.store.orders import Orders
 
 LIBRARY = """
 WITH bought AS (
-    SELECT DISTINCT ON (i.product_id) i.product_id, o.id AS order_id, o.paid_at
+    SELECT DISTINCT ON (i.product_id) i.product_id, o.id AS order_id, o.paid_at, i.licence_key, i.quantity
     FROM orders o JOIN order_items i ON i.order_id = o.id
     WHERE o.buyer_id = $1 AND o.status = ANY($2::text[]) AND NOT i.gone
     ORDER BY i.product_id, o.paid_at, o.id
 )
-SELECT b.product_id, b.order_id, b.paid_at, p.title, p.product_type, p.seller_id, u.username
+SELECT b.product_id, b.order_id, b.paid_at, b.licence_key, b.quantity, p.title, p.product_type, p.seller_id, u.username
 FROM bought b JOIN products p ON p.id = b.product_id JOIN users u ON u.id = p.seller_id
 ORDER BY b.paid_at DESC, b.product_id LIMIT $3 OFFSET $4
 """
@@ -115,5 +115,7 @@ def _bought(row: Record, files: Sequence[Record]) -> Bought:
         seller=Seller(row["seller_id"], row["username"]),
         order_id=row["order_id"],
         purchased_at=row["paid_at"],
+        licence_key=row["licence_key"],
+        quantity=row["quantity"],
         files=tuple(file_of(file) for file in files if file["product_id"] == row["product_id"]),
     )

@@ -528,6 +528,10 @@ async def test_the_library_holds_each_product_once_the_latest_first(shop: Shop) 
         ("A track", first["id"]),
     ]
     entry = library["library"][0]
+    assert entry["quantity"] == 1
+    keys = {each["licence_key"] for each in library["library"]}
+    assert len(keys) == 2
+    assert None not in keys
     assert (entry["product_id"], entry["product_type"]) == (pack["id"], "sample_pack")
     assert entry["seller"] == {"id": seller.id, "username": "ann"}
     assert (await shop.house.get(entry["downloads"][0]["url"], buyer)).content == BYTES

@@ -11,7 +11,10 @@ import trio
 
 from tests.house import Account, House
 from tests.http.desk import refusal
-from tests.shop import Json, Shop, data
+from tests.shop import ORDERS, Json, Shop, data
+
+NO_REFUND = {"refunded_cents": 0, "fee_refunded_cents": 0}
+ONE_REFUND = {"refunded_cents": 2999, "fee_refunded_cents": 300}
 
 
 @pytest.fixture
@@ -46,6 +49,8 @@ async def test_a_seller_sees_their_own_lines_of_paid_orders_the_latest_first(sho
         "currency": "EUR",
         "gross_cents": 2999,
         "fee_cents": 300,
+        "refunded_cents": 0,
+        "fee_refunded_cents": 0,
         "net_cents": 2699,
         "items": [
             {
@@ -55,6 +60,7 @@ async def test_a_seller_sees_their_own_lines_of_paid_orders_the_latest_first(sho
                 "quantity": 1,
                 "unit_price_cents": 2999,
                 "total_cents": 2999,
+                "refunded_cents": 0,
             }
         ],
         "paid_at": mixed["paid_at"],
@@ -81,10 +87,14 @@ async def test_the_sales_of_a_period_add_up_by_day_and_by_product(shop: Shop) ->
         await shop.on_sale(ann, title="A pack", price_cents=1000),
         await shop.on_sale(eve),
     )
-    dated(shop, await shop.bought(bob, track, other), "2026-02-21T23:30:00Z")
+    first = await shop.bought(bob, track, other)
+    dated(shop, first, "2026-02-21T23:30:00Z")
     dated(shop, await shop.bought(cat, track, pack), "2026-02-22T00:30:00+01:00")  # the same day in UTC
     dated(shop, await shop.bought(cat, pack), "2026-02-23T12:00:00Z")
     dated(shop, await shop.bought(bob, pack), "2026-02-24T00:00:00Z")  # no more of this period
+    data(await shop.house.post(f"{ORDERS}/{first['id']}/refund", ann, json={"reason": "It hums."}))  # her own line
+    await shop.until_status(bob, first, "partially_refunded")
+    shop.run("UPDATE refunds SET completed_at = '2026-02-23T13:00:00Z'")  # counted when it went back
     stats = data(await shop.house.get("/sell/stats?from=2026-02-01&to=2026-02-24", ann))
     assert stats == {
         "since": "2026-02-01T00:00:00Z",
@@ -93,16 +103,20 @@ async def test_the_sales_of_a_period_add_up_by_day_and_by_product(shop: Shop) ->
         "orders": 3,
         "gross_cents": 2999 + 3999 + 1000,
         "fee_cents": 300 + 400 + 100,
-        "net_cents": 2699 + 3599 + 900,
+        "refunded_cents": 2999,
+        "fee_refunded_cents": 300,
+        "net_cents": 3599 + 900,
         "by_day": [
-            {"day": "2026-02-21", "orders": 2, "gross_cents": 6998, "fee_cents": 700, "net_cents": 6298},
-            {"day": "2026-02-23", "orders": 1, "gross_cents": 1000, "fee_cents": 100, "net_cents": 900},
+            {"day": "2026-02-21", "orders": 2, "gross_cents": 6998, "fee_cents": 700, "net_cents": 6298} | NO_REFUND,
+            {"day": "2026-02-23", "orders": 1, "gross_cents": 1000, "fee_cents": 100, "net_cents": -1799} | ONE_REFUND,
         ],
         "by_product": [
-            {"product_id": track["id"], "title": "A track", "quantity": 2, "gross_cents": 5998},
-            {"product_id": pack["id"], "title": "A pack", "quantity": 2, "gross_cents": 2000},
+            {"product_id": track["id"], "title": "A track", "quantity": 2, "gross_cents": 5998, "refunded_cents": 2999},
+            {"product_id": pack["id"], "title": "A pack", "quantity": 2, "gross_cents": 2000, "refunded_cents": 0},
         ],
     }
+    [sale] = [each for each in data(await shop.house.get("/sell/orders", ann))["orders"] if each["refunded_cents"]]
+    assert (sale["order_id"], sale["net_cents"], sale["items"][0]["refunded_cents"]) == (first["id"], 0, 2999)
     recent = data(await shop.house.get("/sell/stats", ann))
     assert (recent["orders"], recent["by_product"]) == (0, [])  # all of this is months ago
 

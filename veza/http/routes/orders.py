@@ -116,7 +116,7 @@ class DownloadsOut(Out):
 
 
 class BoughtOut(Out):
-    """``order_id`` is the first order that brought it, ``purchased_at`` when that was paid."""
+    """``order_id`` is the first order that brought it; the key, the quantity and the time are that order's."""
 
     product_id: UUID
     title: str
@@ -124,6 +124,8 @@ class BoughtOut(Out):
     seller: SellerOut
     order_id: UUID
     purchased_at: datetime
+    licence_key: UUID
+    quantity: int
     downloads: list[DownloadOut]
 
 

@@ -34,10 +34,15 @@ class SoldItemOut(Out):
     quantity: int
     unit_price_cents: int
     total_cents: int
+    refunded_cents: int
 
 
 class SaleOut(Out):
-    """The caller's own lines of an order. Amounts are minor units of ``currency``; ``net`` is what is theirs."""
+    """The caller's own lines of an order. Amounts are minor units of ``currency``; ``net`` is what is left to them.
+
+    ``refunded_cents`` went back to the buyer, ``fee_refunded_cents`` of them out of the fee. A line's are gone from it,
+    or about to be.
+    """
 
     order_id: UUID
     status: OrderStatus
@@ -45,6 +50,8 @@ class SaleOut(Out):
     currency: str
     gross_cents: int
     fee_cents: int
+    refunded_cents: int
+    fee_refunded_cents: int
     net_cents: int
     items: list[SoldItemOut]
     paid_at: datetime
@@ -59,6 +66,8 @@ class SumsOut(Out):
     orders: int
     gross_cents: int
     fee_cents: int
+    refunded_cents: int
+    fee_refunded_cents: int
     net_cents: int
 
 
@@ -73,10 +82,14 @@ class ProductSumsOut(Out):
     title: str
     quantity: int
     gross_cents: int
+    refunded_cents: int
 
 
 class StatsOut(SumsOut):
-    """Amounts are minor units of ``currency``. Days are in UTC, and those without sales are left out."""
+    """Amounts are minor units of ``currency``. Days are in UTC, and those without sales and refunds are left out.
+
+    What was refunded counts when it went back: the sums of a period that is over never change.
+    """
 
     since: datetime
     until: datetime
