@@ -25,7 +25,7 @@ def tour() -> str:
     return "set -euo pipefail\n" + "".join(blocks)
 
 
-async def test_the_readmes_tour_sells_a_track_and_pays_its_seller(tmp_path: Path) -> None:
+async def test_the_readmes_tour_sells_a_track_pays_its_seller_and_takes_it_all_back(tmp_path: Path) -> None:
     port, stripe, hyperswitch = free_port(), free_port(), free_port()
     base = f"http://127.0.0.1:{port}"
     environment = clean_environment() | {"VEZA_DATA_DIR": str(tmp_path / "var"), "PORT": str(port)}
@@ -49,6 +49,10 @@ async def test_the_readmes_tour_sells_a_track_and_pays_its_seller(tmp_path: Path
         "not_onboarded",
         "2699",
         "2699",
+        "Refund initiated",
+        "pending",
+        "refunded",
+        "%PDF-",
         "1",
         "running",
         "True",
