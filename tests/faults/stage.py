@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from tests.house import free_port
 from tests.processes import Program, clean_environment, program, veza
 from tests.sales import Sales
-from tests.sandbox.running import Control, Running
+from tests.sandbox.running import NO_CERTIFICATES, Control, Running, running_sandbox
 from veza.actors import payouts
 from veza.compose import House, house
 from veza.domain.audit import By
@@ -307,6 +307,21 @@ class Worker:
             if hurry:
                 await self.hurry()
             await trio.sleep(POLL_SECONDS)
+
+
+@asynccontextmanager
+async def open_stage(dsn: str, db: Database, directory: Path) -> AsyncIterator[Stage]:
+    """Over a database, with providers of its own that keep what they know under ``directory``."""
+    async with running_sandbox(directory / "sandbox") as sandbox:
+        key, url = sandbox.config.stripe_secret_key, sandbox.stripe_url
+        async with (
+            Stripe.open(key, base=url, timeout=CALL_SECONDS, currency="EUR") as stripe,
+            httpx.AsyncClient(
+                base_url=url, headers={"Authorization": f"Bearer {key}"}, verify=NO_CERTIFICATES, timeout=CALL_SECONDS
+            ) as http,
+        ):
+            with psycopg.connect(dsn, autocommit=True) as outside:
+                yield Stage(dsn, db, sandbox, stripe, Sales(db), http, outside, directory)
 
 
 @asynccontextmanager
