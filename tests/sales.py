@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from random import Random
 from uuid import UUID
 
-from veza.domain.ids import IdMint
+from veza.domain.ids import Clock, IdMint
 from veza.domain.ledger import capture
 from veza.domain.orders import Earning, fee_cents
-from veza.store.bridge import Database
+from veza.store.bridge import Database, Transaction
 from veza.store.ledger import book, open_accounts
 from veza.store.numbers import take_invoice_number
 
 START = datetime(2026, 2, 23, 12, tzinfo=UTC)
+
+
+def ticking() -> Clock:
+    """A clock that shows a millisecond more each time: what is made later has the greater id."""
+    ticks = count()
+    return lambda: START + timedelta(milliseconds=next(ticks))
 
 
 @dataclass
@@ -22,7 +29,7 @@ class Sales:
     """Makes sellers, buyers and what they sold. Fees are ten percent."""
 
     db: Database
-    new_id: IdMint = field(default_factory=lambda: IdMint(lambda: START, Random(5)))
+    new_id: IdMint = field(default_factory=lambda: IdMint(ticking(), Random(5)))
 
     async def user(self) -> UUID:
         user_id = self.new_id()
@@ -49,7 +56,7 @@ class Sales:
             )
 
     async def sale(self, seller_id: UUID, total: int = 2999, *, held: str | None = None) -> UUID:
-        """A paid order of one seller; answers its transfer, due at once unless it is ``held``."""
+        """A paid order of one line; answers its seller's transfer, due at once unless it is ``held``."""
         buyer_id, order_id, transfer_id = await self.user(), self.new_id(), self.new_id()
         fee = fee_cents(total, 1000)
         async with self.db.transaction() as tx:
@@ -62,6 +69,7 @@ class Sales:
                 f"pay_{order_id.hex[-26:]}",
                 await take_invoice_number(tx),
             )
+            await self._line(tx, order_id, seller_id, total)
             await tx.execute(
                 "INSERT INTO earnings (order_id, seller_id, gross_cents, fee_cents, fee_bp)"
                 " VALUES ($1, $2, $3, $4, 1000)",
@@ -86,6 +94,26 @@ class Sales:
                 None if held else datetime(2026, 1, 1, tzinfo=UTC),
             )
         return transfer_id
+
+    async def _line(self, tx: Transaction, order_id: UUID, seller_id: UUID, cents: int) -> None:
+        """The order's one line, of a product of its own."""
+        line_id, product_id = self.new_id(), self.new_id()
+        await tx.execute(
+            "INSERT INTO products (id, seller_id, title, product_type, price_cents, currency, status)"
+            " VALUES ($1, $2, 'A track', 'track', $3, 'EUR', 'published')",
+            product_id,
+            seller_id,
+            cents,
+        )
+        await tx.execute(
+            "INSERT INTO order_items (id, order_id, position, product_id, seller_id, title, quantity, unit_price_cents,"
+            " total_cents) VALUES ($1, $2, 0, $3, $4, 'A track', 1, $5, $5)",
+            line_id,
+            order_id,
+            product_id,
+            seller_id,
+            cents,
+        )
 
     async def change(self, transfer_id: UUID, what: str) -> None:
         """Set a transfer's columns to SQL."""

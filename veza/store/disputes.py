@@ -21,7 +21,7 @@ from veza.domain.disputes import (
 from veza.domain.ids import NewId
 from veza.store.bridge import Database, Record, Transaction
 from veza.store.refund_queue import IS_DISPUTED, book_at_once, refresh_order
-from veza.store.refunds import read_sold, write_refund
+from veza.store.refunds import HOLD, read_sold, write_refund
 
 # Due again when the lease lapses, should nothing come of it.
 CLAIM: Final = """
@@ -54,7 +54,7 @@ WHERE id = $1 AND claim_id = $2 AND (state <> 'lost' OR $3 = 'lost')
 """
 
 # What caused a hold is what lifts it: what an admin holds stays as it is, and is held for the dispute when released.
-HOLD: Final = """
+HOLD_BACK: Final = """
 UPDATE transfers SET disputed = true, updated_at = now(),
     status = CASE WHEN movable THEN 'held' ELSE status END,
     hold_reason = CASE WHEN movable THEN 'disputed' ELSE hold_reason END,
@@ -65,7 +65,7 @@ FROM (
 ) AS each WHERE transfers.id = each.id
 """
 
-LIFT: Final = """
+LET_GO: Final = """
 UPDATE transfers SET disputed = false, updated_at = now(),
     status = CASE WHEN NOT held THEN status WHEN able THEN 'pending' ELSE 'held' END,
     hold_reason = CASE WHEN NOT held THEN hold_reason WHEN NOT able THEN 'not_onboarded' END,
@@ -127,7 +127,7 @@ class Disputes:
                 counted = int(not asked)
         taken = 0
         async with self._db.transaction() as tx:
-            await tx.execute("SELECT FROM orders WHERE id = $1 FOR UPDATE", claim.order_id)
+            await tx.execute(f"SELECT FROM orders WHERE id = $1 {HOLD}", claim.order_id)
             if isinstance(decision, Become):
                 taken = await self._become(tx, claim, decision)
             done = await tx.execute(PUT_BACK, claim.dispute_id, claim.id, pause, counted)
@@ -139,10 +139,10 @@ class Disputes:
             return 0  # not ours any more, or lost before: what was deducted is not undone by an answer
         taken = 0
         if await tx.fetchval(IS_DISPUTED, claim.order_id):
-            await tx.execute(HOLD, claim.order_id)
+            await tx.execute(HOLD_BACK, claim.order_id)
         else:
             taken = await deduct_losses(tx, claim.order_id, self._new_id)
-            await tx.execute(LIFT, claim.order_id, self._delay)
+            await tx.execute(LET_GO, claim.order_id, self._delay)
         await refresh_order(tx, claim.order_id)
         return taken
 

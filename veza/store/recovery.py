@@ -40,9 +40,11 @@ UPDATE transfers SET withheld_cents = withheld_cents + $3, updated_at = now(),
 WHERE id = $2
 """
 
+# Whoever records the transfer makes due what waits for it, but does not see a share that came to wait while they stood
+# at the transfer's lock: so it is looked at now and then. A minute is nothing to a refund, and the look costs little.
 MOVE: Final = """
-UPDATE refund_shares SET status = $2, reversing_cents = $3, due_at = CASE WHEN $2 = 'reversing' THEN now() END,
-    claim_id = NULL, claimed_until = NULL
+UPDATE refund_shares SET status = $2, reversing_cents = $3, claim_id = NULL, claimed_until = NULL,
+    due_at = CASE $2 WHEN 'reversing' THEN now() WHEN 'waiting' THEN now() + interval '1 minute' END
 WHERE id = $1
 """
 

@@ -14,7 +14,7 @@ from veza.store import ledger
 from veza.store.bridge import Database, Record, Transaction
 from veza.store.numbers import take_credit_note_number
 from veza.store.recovery import take_back
-from veza.store.refunds import BLOCK, ORDER, TAKE
+from veza.store.refunds import BLOCK, HOLD, ORDER, TAKE
 
 # Due again when the lease lapses, should nothing come of it: a worker that crashes on a refund slows it down.
 CLAIM: Final = """
@@ -105,7 +105,7 @@ class RefundQueue:
                 counted = int(not decision.counted)
                 due_at = await tx.fetchval(PUT_BACK, claim.refund_id, claim.id, decision.pause, counted, decision.why)
                 return Recorded(claim.refund_id, order_id, due_at) if due_at else None
-            await tx.execute("SELECT FROM orders WHERE id = $1 FOR UPDATE", order_id)
+            await tx.execute(f"SELECT FROM orders WHERE id = $1 {HOLD}", order_id)
             return await _finish(tx, claim, decision)
 
 

@@ -42,6 +42,9 @@ from veza.store.orders import earning_of, no_order
 ROUTE: Final = "POST /marketplace/orders/:id/refund"
 NOTHING_IN_FLIGHT: Final = timedelta(0)  # a refund is written down within its request: nothing is left to wait for
 
+# Who records a transfer holds that while they book it for its order, which a full lock of the order would not let them.
+HOLD: Final = "FOR NO KEY UPDATE"
+
 ORDER: Final = "SELECT id, buyer_id, status, currency, total_cents, paid_at FROM orders WHERE id = $1"
 
 # A download of a file that is gone since is not known to be anybody's, and so counts as everybody's.
@@ -153,7 +156,7 @@ class Refunds:
         async with self._db.transaction() as tx:
             if key and not await reserve(tx, asker.user_id, ROUTE, key, order_id, NOTHING_IN_FLIGHT):
                 return []
-            sold = await _sold(tx, order_id, asker, "FOR UPDATE")
+            sold = await _sold(tx, order_id, asker, HOLD)
             if asker.is_admin and (kept := await tx.fetchrow(KEPT, order_id)):
                 refund_id = self._new_id()
                 await give_back(tx, refund_id, order_id, kept["amount_cents"], kept["currency"], reason)
@@ -317,7 +320,7 @@ async def read_sold(queries: Transaction | Snapshot, order_id: UUID, lock: str =
 async def _to_decide(tx: Transaction, refund_id: UUID, asker: Asker) -> tuple[Sold, Refund]:
     """A refund under its order's lock. Raises NotFound, Forbidden, Conflict."""
     order_id: UUID | None = await tx.fetchval("SELECT order_id FROM refunds WHERE id = $1", refund_id)
-    sold = None if order_id is None else await read_sold(tx, order_id, "FOR UPDATE")
+    sold = None if order_id is None else await read_sold(tx, order_id, HOLD)
     if sold is None or not may_know(sold, asker):
         raise NotFound("There is no such refund.")
     refund = await _read(tx, refund_id)

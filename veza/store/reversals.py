@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from datetime import timedelta
+from operator import itemgetter
 from typing import Final
 
 from veza.domain import ledger as journals
@@ -77,7 +78,7 @@ class Reversals:
         """
         async with self._db.transaction() as tx:
             due = await tx.fetch(DUE, limit)
-            for share in due:
+            for share in sorted(due, key=itemgetter("seller_id")):  # in which order settling locks sellers too
                 if share["status"] == "waiting" and await tx.fetchval(IS_FREE, share["order_id"], share["seller_id"]):
                     await take_back(tx, share)
             claimed = await tx.fetch(CLAIM, [share["id"] for share in due], lease)

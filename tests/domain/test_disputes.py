@@ -1,0 +1,63 @@
+"""Disputes: what the provider's words mean, when it is asked again, and how much a lost one takes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from veza.domain.disputes import (
+    STATE_OF,
+    AskAgain,
+    Become,
+    DisputeClaim,
+    DisputeState,
+    Forget,
+    Interrupted,
+    NoSuchDispute,
+    Seen,
+    after_look,
+    deduction,
+)
+from veza.domain.payments import KeyRefused, NoAnswer, OrderStatus
+from veza.domain.refunds import Line, Origin, Sold
+
+NOW = datetime(2026, 2, 23, 12, tzinfo=UTC)
+
+
+def claim(asked: int = 1) -> DisputeClaim:
+    return DisputeClaim(UUID(int=1), "dp_1", UUID(int=2), "pay_1", "EUR", asked, NOW)
+
+
+@pytest.mark.parametrize(("status", "state"), [*STATE_OF.items(), ("dispute_newer_than_this", DisputeState.OPEN)])
+def test_a_dispute_becomes_what_the_provider_says_and_an_open_one_is_asked_about_again(
+    status: str, state: DisputeState
+) -> None:
+    pause = timedelta(minutes=1) if state is DisputeState.OPEN else None
+    assert after_look(claim(), Seen(status, 500)) == Become(state, status, 500, pause)
+
+
+def test_an_open_one_is_asked_about_ever_more_rarely() -> None:
+    decisions = [after_look(claim(asked), Seen("dispute_opened", 500)) for asked in (1, 2, 50)]
+    pauses = [each.pause for each in decisions if isinstance(each, Become)]
+    assert pauses == [timedelta(minutes=1), timedelta(minutes=2), timedelta(hours=1)]
+
+
+def test_no_answer_is_asked_for_again_and_what_is_not_there_is_forgotten() -> None:
+    for outcome in (NoAnswer("silent"), KeyRefused("silent")):
+        assert after_look(claim(2), outcome) == AskAgain(timedelta(minutes=2), "silent")
+    assert after_look(claim(), Interrupted()) == AskAgain(timedelta(0), "interrupted", counted=False)
+    assert after_look(claim(), NoSuchDispute()) == Forget()
+
+
+def test_a_lost_one_takes_what_it_was_about_and_never_more_than_is_left() -> None:
+    lines = tuple(Line(UUID(int=n), UUID(int=9), 1, 1000, 1000, taken, 0, 0, False) for n, taken in ((1, 400), (2, 0)))
+    sold = Sold(UUID(int=50), UUID(int=3), OrderStatus.DISPUTED, "EUR", NOW, lines)
+    for cents, parts in ((800, [300, 500]), (1600, [600, 1000]), (2000, [600, 1000])):
+        made = deduction(sold, cents)
+        assert made is not None
+        assert made.origin is Origin.DISPUTE
+        assert [item.amount_cents for item in made.items] == parts
+    gone = tuple(Line(UUID(int=1), UUID(int=9), 1, 1000, 1000, 1000, 0, 0, False) for _ in range(1))
+    assert deduction(Sold(UUID(int=50), UUID(int=3), OrderStatus.DISPUTED, "EUR", NOW, gone), 500) is None
