@@ -80,6 +80,7 @@ BROKEN = [
     ("UPDATE transfers SET withheld_cents = 0 WHERE amount_cents = 1800", "4", "0 withheld, 630 by its withholdings"),
     (SHARE.format("withheld_cents = 0", "gross_cents = 700"), "4", "0 withheld, 630 by its withholdings"),
     ("DELETE FROM withholdings WHERE amount_cents = 630", "4", "630 withheld, 0 by its withholdings"),
+    ("UPDATE transfers SET open_refunds = 0 WHERE amount_cents = 6300", "4", "0 refunds under way by its count, 1 by"),
     ("UPDATE transfers SET reversed_cents = 0 WHERE amount_cents = 900", "4", "0 reversed, 450 by its shares"),
     (SHARE.format("reversed_cents = 449", "gross_cents = 500"), "4", "450 reversed, 449 by its shares"),
     (REFUND.format("status = 'pending'", "amount_cents = 500"), "5", "pending, with 500 of 500 booked"),

@@ -93,6 +93,12 @@ INVARIANTS: Final[Mapping[str, str]] = {
         FROM refund_shares AS share LEFT JOIN withholdings AS taken ON share_id = share.id
         GROUP BY share.id HAVING coalesce(sum(taken.amount_cents), 0) <> withheld_cents
         UNION ALL
+        SELECT transfer.id, format('%s refunds under way by its count, %s by the rows', open_refunds,
+            count(refund.id) FILTER (WHERE refund.status = 'pending'))
+        FROM transfers AS transfer LEFT JOIN refund_shares AS share USING (order_id, seller_id)
+        LEFT JOIN refunds AS refund ON refund.id = share.refund_id
+        GROUP BY transfer.id HAVING open_refunds <> count(refund.id) FILTER (WHERE refund.status = 'pending')
+        UNION ALL
         SELECT transfer.id, format('%s reversed, %s by its shares', transfer.reversed_cents,
             coalesce(sum(share.reversed_cents), 0))
         FROM transfers AS transfer LEFT JOIN refund_shares AS share USING (order_id, seller_id)
