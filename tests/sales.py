@@ -107,7 +107,7 @@ class Sales:
         )
         await tx.execute(
             "INSERT INTO order_items (id, order_id, position, product_id, seller_id, title, quantity, unit_price_cents,"
-            " total_cents) VALUES ($1, $2, 0, $3, $4, 'A track', 1, $5, $5)",
+            " total_cents, product_type) VALUES ($1, $2, 0, $3, $4, 'A track', 1, $5, $5, 'track')",
             line_id,
             order_id,
             product_id,

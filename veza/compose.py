@@ -38,6 +38,7 @@ from veza.store.accounts import Accounts
 from veza.store.bridge import Database, Patience
 from veza.store.catalog import Catalog
 from veza.store.connect import Connect
+from veza.store.debts import Debts
 from veza.store.disputes import Disputes
 from veza.store.invoices import Invoices
 from veza.store.ledger import Ledger
@@ -136,6 +137,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             payouts=payouts,
             refunds=Refunds(database, new_id, timedelta(days=settings.refund_window_days)),
             disputes=disputes,
+            debts=Debts(database),
             invoices=Invoices(database),
             printer=Printer(),
             connect=connect,

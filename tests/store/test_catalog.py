@@ -98,7 +98,7 @@ class Shop:
             )
             await tx.execute(
                 "INSERT INTO order_items (id, order_id, position, product_id, seller_id, title, quantity,"
-                " unit_price_cents, total_cents) VALUES ($1, $2, 1, $3, $4, '', 1, 0, 0)",
+                " unit_price_cents, total_cents, product_type) VALUES ($1, $2, 1, $3, $4, '', 1, 0, 0, 'track')",
                 mint(),
                 order_id,
                 product.id,
@@ -342,7 +342,8 @@ async def test_a_deletion_waits_for_an_order_being_placed_and_then_archives(shop
                 shop.seller.id,
             )
             await tx.execute(
-                "INSERT INTO order_items VALUES ($1, $2, 1, $3, $4, '', 1, 0, 0)",
+                "INSERT INTO order_items (id, order_id, position, product_id, seller_id, title, quantity,"
+                " unit_price_cents, total_cents, product_type) VALUES ($1, $2, 1, $3, $4, '', 1, 0, 0, 'track')",
                 mint(),
                 order_id,
                 made.id,

@@ -211,7 +211,7 @@ async def test_a_request_takes_nothing_until_it_is_approved(till: Till, request_
     assert await till.queue.claim(5, LEASE) == []
     assert await till.db.fetchval("SELECT refunded_cents FROM order_items") == 0
     assert await till.db.fetchval("SELECT open_refunds FROM transfers") == 0
-    with pytest.raises(Conflict, match="Nothing"):
+    with pytest.raises(Conflict, match="asked for already"):
         await request_of.ask(request_of.buyer, Whole())
     assert (await request_of.approve()).status is RefundStatus.PENDING
     assert await till.db.fetchval("SELECT refunded_cents FROM order_items") == 3000
@@ -240,14 +240,18 @@ async def test_of_ten_decisions_at_once_one_stands(till: Till, request_of: Reque
     assert await till.db.fetchval("SELECT refunded_cents FROM order_items") == taken
 
 
-async def test_an_approval_of_what_went_back_meanwhile_is_refused_unchanged(till: Till, request_of: Request) -> None:
+async def test_a_request_for_what_goes_back_otherwise_is_over(till: Till, request_of: Request) -> None:
     [piece] = request_of.order.items
     await request_of.ask(request_of.seller, Pieces({piece.id: 1}))
     before = await till.everything()
-    with pytest.raises(Conflict, match="meanwhile"):
-        await request_of.approve()
+    for decide in (request_of.approve, request_of.decline):
+        with pytest.raises(Conflict, match="nothing to decide"):
+            await decide()
     assert await till.everything() == before
-    assert (await request_of.decline()).status is RefundStatus.DECLINED
+    told = "SELECT status, failure_code, decided_by FROM refunds WHERE id = $1"
+    row = await till.db.fetchrow(told, request_of.refund.id)
+    assert row is not None
+    assert tuple(row.values()) == ("declined", "refunded_otherwise", None)
     [rest] = await request_of.ask(request_of.buyer, Whole())
     assert (rest.status, rest.amount_cents) == (RefundStatus.REQUESTED, 2000)
 

@@ -42,7 +42,8 @@ async def an_order(db: Database, sales: Sales, product_id: UUID) -> tuple[UUID, 
         )
         await tx.execute(
             "INSERT INTO order_items (id, order_id, position, product_id, seller_id, title, quantity, unit_price_cents,"
-            " total_cents) SELECT $1, $2, 0, id, seller_id, title, 1, 0, 0 FROM products WHERE id = $3",
+            " total_cents, product_type)"
+            " SELECT $1, $2, 0, id, seller_id, title, 1, 0, 0, product_type FROM products WHERE id = $3",
             sales.new_id(),
             order_id,
             product_id,

@@ -46,6 +46,8 @@ class Dispute:
 
     id: str
     order_id: UUID
+    buyer_id: UUID
+    payment_id: str
     status: str | None
     state: DisputeState
     amount_cents: int | None

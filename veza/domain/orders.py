@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -246,7 +246,18 @@ def _earnings(items: Sequence[OrderItem], fee_bp: int) -> tuple[Earning, ...]:
     return tuple(Earning(seller, cents, fee_cents(cents, fee_bp), fee_bp) for seller, cents in gross.items() if cents)
 
 
+def without_secrets(order: Order) -> Order:
+    """As others than its buyer may see it: no client secret, and no licence keys."""
+    return replace(
+        order,
+        items=tuple(replace(item, licence_key=None) for item in order.items),
+        payment=order.payment and replace(order.payment, client_secret=None),
+    )
+
+
 def check_entitled(order: Order) -> None:
     """Raises Conflict while an order gives no right to its files."""
+    if order.status in (OrderStatus.DISPUTED, OrderStatus.REFUNDED):
+        raise Conflict(f"This order is {order.status}; its files are its buyer's no more.", code=order.status.value)
     if not order.entitles:
         raise Conflict(f"This order is {order.status}; its files are for orders that are paid.", code="not_paid")

@@ -444,8 +444,8 @@ def check_may_hold(transfer: Transfer) -> None:
     """Raises Conflict for a transfer that an admin can't hold: it is in hand or over, or held for what must lift it."""
     passing = transfer.hold_reason in (HoldReason.NOT_ONBOARDED, HoldReason.AWAITING_FUNDS)
     if transfer.status not in HOLDABLE and not passing:
-        told = transfer.hold_reason or transfer.status
-        raise Conflict(f"A transfer that is {told.value} can't be held.", code="not_holdable")
+        told = f"held as {transfer.hold_reason}" if transfer.hold_reason else transfer.status
+        raise Conflict(f"A transfer that is {told} can't be held.", code="not_holdable")
 
 
 def check_may_release(transfer: Transfer) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
@@ -29,15 +28,6 @@ from veza.domain.payouts import (
 )
 
 UNENDING: Final = 1_000_000  # tries: at four a day nobody will live to see the last
-
-
-class RecoveryStatus(StrEnum):
-    OPEN = "open"  # the buyer does not have the money back yet
-    WAITING = "waiting"  # the order's transfer is being tried: whether it was sent is not known yet
-    REVERSING = "reversing"
-    OWED = "owed"
-    SETTLED = "settled"
-    VOID = "void"  # the refund came to nothing
 
 
 @dataclass(frozen=True)
@@ -99,6 +89,26 @@ def net(debts: Sequence[tuple[UUID, int]], payable: Sequence[tuple[UUID, int]]) 
                 left[transfer] -= cents
                 debt -= cents
     return taken
+
+
+@dataclass(frozen=True)
+class Withholding:
+    """Of a transfer that much was not sent: for a refund of its own order, or for a debt that another's left."""
+
+    amount_cents: int
+    reason: str
+    refund_id: UUID
+    order_id: UUID
+
+
+@dataclass(frozen=True)
+class Debt:
+    """What a seller owes: of so many refunds, in minor units of ``currency``."""
+
+    seller_id: UUID
+    currency: str
+    owed_cents: int
+    refunds: int
 
 
 # -- reversing ---------------------------------------------------------------------------------------------------------

@@ -68,12 +68,44 @@ class Refund:
     credit_note_number: str | None
     created_at: datetime
     decided_at: datetime | None
+    decision_reason: str
     completed_at: datetime | None
+    buyer_id: UUID
+    shares: Mapping[UUID, SellersShare]
 
     def part_of(self, seller_id: UUID) -> Refund:
         """The same as a seller may see it: their own lines and what these add up to."""
         own = tuple(item for item in self.items if item.seller_id == seller_id)
         return replace(self, items=own, amount_cents=sum(item.amount_cents for item in own))
+
+
+class RecoveryStatus(StrEnum):
+    """How far a seller's share is on its way back (`veza.domain.recovery`)."""
+
+    OPEN = "open"  # the buyer does not have the money back yet
+    WAITING = "waiting"  # the order's transfer is being tried: whether it was sent is not known yet
+    REVERSING = "reversing"
+    OWED = "owed"
+    SETTLED = "settled"
+    VOID = "void"  # the refund came to nothing
+
+
+@dataclass(frozen=True)
+class SellersShare:
+    """What a refund costs one of its sellers, and how it came back from them. Amounts are minor units.
+
+    ``fee_cents`` the platform gave back of its fee; ``left_cents`` of the rest did not come back yet, or are owed.
+    """
+
+    status: RecoveryStatus
+    net_cents: int
+    fee_cents: int
+    withheld_cents: int
+    reversed_cents: int
+
+    @property
+    def left_cents(self) -> int:
+        return self.net_cents - self.withheld_cents - self.reversed_cents
 
 
 def refund_id_of(refund_id: UUID) -> str:
@@ -178,6 +210,8 @@ def draft(sold: Sold, asker: Asker, wish: Wish, now: datetime, window: timedelta
     lines = _lines_for(sold, asker, origin)
     items = _items(sold, lines, wish)
     if not items:
+        if any(line.asked_cents for line in sold.lines):
+            raise Conflict("What is left of this order is asked for already.", code="already_requested")
         raise Conflict("Nothing of this order is left to be refunded.", code="nothing_to_refund")
     if origin is not Origin.BUYER:
         return [Draft(origin, RefundStatus.PENDING, items)]

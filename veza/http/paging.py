@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 from pydantic import Field
 
 from veza.http.envelope import Query
 from veza.http.fields import WholeNumber
+
+T = TypeVar("T")
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
@@ -17,3 +22,7 @@ class Paging(Query):
 
     limit: WholeNumber = Field(DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
     offset: WholeNumber = Field(0, ge=0, le=MAX_OFFSET)
+
+    def of(self, everything: Sequence[T]) -> Sequence[T]:
+        """The page of a list that is short, and read whole."""
+        return everything[self.offset : self.offset + self.limit]

@@ -24,6 +24,7 @@ from veza.http.tokens import Tokens
 from veza.store.accounts import Accounts
 from veza.store.catalog import Catalog
 from veza.store.connect import Connect
+from veza.store.debts import Debts
 from veza.store.disputes import Disputes
 from veza.store.invoices import Invoices
 from veza.store.ledger import Ledger
@@ -149,6 +150,7 @@ class Parts:
     invoices: Invoices
     printer: Printer
     disputes: Disputes
+    debts: Debts
     connect: Connect
     ledger: Ledger
     stripe: Stripe

@@ -83,7 +83,7 @@ WHERE order_id = $1 AND state = 'lost' AND taken_cents < amount_cents ORDER BY i
 """
 
 PAGE: Final = """
-SELECT d.id, d.order_id, d.status, d.state, d.amount_cents, d.taken_cents, o.currency, d.created_at, d.closed_at
+SELECT d.id, d.order_id, o.buyer_id, o.payment_id, d.status, d.state, d.amount_cents, d.taken_cents, o.currency, d.created_at, d.closed_at
 FROM disputes d JOIN orders o ON o.id = d.order_id WHERE $1::text IS NULL OR d.state = $1
 ORDER BY d.created_at DESC, d.id DESC LIMIT $2 OFFSET $3
 """

@@ -1,11 +1,11 @@
 """Invoices and credit notes: made of their order's rows the first time they are asked for, and kept as they were made.
 
-An issued document may not change, but much of what it says may: usernames, addresses, what kind a product is, who the
-issuer is and at what rates. So what a document says is written down once, under its number, and read from there ever
+An issued document may not change, but much of what it says may: usernames, addresses, who the issuer is and at what
+rates. So what a document says is written down once, under its number, and read from there ever
 after; of two who ask first at the same time, one writes and both read the same. That is done at the first asking and
 not at the payment, so that paying holds the row of the number series no longer than it must (`veza.store.numbers`), and
 no sale fails for what only its invoice needs. What must be as it was on the day of the sale is known then anyway: the
-titles and prices stand in the order, and the issuer and the rates in force at any time are kept.
+titles, kinds and prices stand in the order, and the issuer and the rates in force at any time are kept.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ WHERE o.id = $1
 """
 
 LINES: Final = """
-SELECT i.title, i.quantity, i.unit_price_cents, u.username, p.product_type
-FROM order_items i JOIN users u ON u.id = i.seller_id JOIN products p ON p.id = i.product_id
+SELECT i.title, i.quantity, i.unit_price_cents, u.username, i.product_type
+FROM order_items i JOIN users u ON u.id = i.seller_id
 WHERE i.order_id = $1 ORDER BY i.position
 """
 

@@ -164,18 +164,23 @@ WHERE t.id = $1
 """
 
 TOTALS: Final = """
-SELECT status, count(*) AS count, sum(amount_cents)::bigint AS amount_cents FROM transfers WHERE {} GROUP BY status
+SELECT status, count(*) AS count, sum(amount_cents)::bigint AS amount_cents,
+    sum(withheld_cents)::bigint AS withheld_cents, sum(reversed_cents)::bigint AS reversed_cents
+FROM transfers WHERE {} GROUP BY status
 """
 
-# What a seller waits for: all that is on its way, when the next of it is due, and what is held. And what they owe: what
-# was refunded of what they have, netted against what is next on its way.
+# What a seller waits for: all that is on its way, when the next of it is due, and what is held, or given up until an
+# admin acts. And what they owe: what was refunded of what they have, netted against what is next on its way.
 WAITING: Final = """
-SELECT coalesce(sum(amount_cents - withheld_cents) FILTER (WHERE status = 'held'), 0)::bigint AS held,
-       coalesce(sum(amount_cents - withheld_cents) FILTER (WHERE status <> 'held'), 0)::bigint AS due,
-       min(next_retry_at) FILTER (WHERE status <> 'held') AS due_at,
+SELECT coalesce(sum(amount_cents - withheld_cents) FILTER (WHERE stands), 0)::bigint AS held,
+       coalesce(sum(amount_cents - withheld_cents) FILTER (WHERE NOT stands), 0)::bigint AS due,
+       min(next_retry_at) FILTER (WHERE NOT stands) AS due_at,
        (SELECT coalesce(sum(gross_cents - fee_cents - withheld_cents - reversed_cents), 0)::bigint
         FROM refund_shares WHERE seller_id = $1 AND status = 'owed') AS owed
-FROM transfers WHERE seller_id = $1 AND status IN ('pending', 'processing', 'failed', 'held')
+FROM (
+    SELECT *, status = 'held' OR status = 'failed' AND next_retry_at IS NULL AS stands FROM transfers
+    WHERE seller_id = $1 AND status IN ('pending', 'processing', 'failed', 'held')
+) AS waiting
 """
 
 RELEASABLE: Final = """
@@ -186,10 +191,12 @@ SELECT EXISTS (SELECT FROM transfers JOIN connect_accounts ON user_id = seller_i
 
 @dataclass(frozen=True)
 class Total:
-    """Of the transfers of one status: how many, and what they add up to."""
+    """Of the transfers of one status: how many, and what they add up to; what of that was withheld, or came back."""
 
-    count: int
-    amount_cents: int
+    count: int = 0
+    amount_cents: int = 0
+    withheld_cents: int = 0
+    reversed_cents: int = 0
 
 
 @dataclass(frozen=True)
@@ -316,8 +323,8 @@ class Payouts:
         """What there is of each status among those wanted, whatever status was asked for."""
         where, values = _where(replace(wanted, status=None))
         rows = await self._db.fetch(TOTALS.format(where), *values)
-        found = {TransferStatus(row["status"]): Total(row["count"], row["amount_cents"]) for row in rows}
-        return {status: found.get(status, Total(0, 0)) for status in TransferStatus}
+        found = {TransferStatus(row["status"]): Total(*list(row.values())[1:]) for row in rows}
+        return {status: found.get(status, Total()) for status in TransferStatus}
 
     async def waiting(self, seller_id: UUID) -> Waiting:
         """What a seller has still to get."""

@@ -11,7 +11,8 @@ from typing import Final
 from uuid import UUID
 
 from veza.domain.payouts import TransferStatus
-from veza.domain.recovery import Plan, RecoveryStatus, Sent, net, plan
+from veza.domain.recovery import Plan, Sent, net, plan
+from veza.domain.refunds import RecoveryStatus
 from veza.store.bridge import Record, Transaction
 
 LOCK: Final = "SELECT id FROM transfers WHERE order_id = $1 AND seller_id = $2 FOR UPDATE"

@@ -21,9 +21,11 @@ from veza.domain.refunds import (
     Given,
     Line,
     Origin,
+    RecoveryStatus,
     Refund,
     RefundItem,
     RefundStatus,
+    SellersShare,
     Share,
     Sold,
     Wish,
@@ -103,16 +105,31 @@ WHERE order_id = $1 AND origin = 'platform' AND status = 'failed'
 LIMIT 1
 """
 
+# A request for more than is left can't be granted any more: what it wanted went back otherwise.
+OVERTAKE: Final = """
+UPDATE refunds SET status = 'declined', decided_at = now(), failure_code = 'refunded_otherwise'
+WHERE order_id = $1 AND status = 'requested' AND EXISTS (
+    SELECT FROM refund_items part JOIN order_items i ON i.id = part.order_item_id
+    WHERE part.refund_id = refunds.id AND part.amount_cents > i.total_cents - i.refunded_cents
+)
+"""
+
 DECIDE: Final = """
-UPDATE refunds SET status = $2, decided_by = $3, decided_at = now(),
+UPDATE refunds SET status = $2, decided_by = $3, decided_at = now(), decision_reason = $4,
     due_at = CASE WHEN $2 = 'pending' THEN now() END
 WHERE id = $1
 """
 
 REFUND: Final = """
 SELECT id, order_id, origin, requested_by, status, reason, details, amount_cents, currency, failure_code,
-    failure_message, credit_note_number, created_at, decided_at, completed_at
+    failure_message, credit_note_number, created_at, decided_at, decision_reason, completed_at,
+    (SELECT buyer_id FROM orders WHERE orders.id = order_id) AS buyer_id
 FROM refunds
+"""
+
+OF_SELLERS: Final = """
+SELECT refund_id, seller_id, status, gross_cents - fee_cents AS net_cents, fee_cents, withheld_cents, reversed_cents
+FROM refund_shares WHERE refund_id = ANY($1::uuid[])
 """
 
 ITEMS: Final = """
@@ -180,15 +197,17 @@ class Refunds:
             await _begin(tx, refund.id, sold, refund.items, self._new_id)
             return await _read(tx, refund_id)
 
-    async def decline(self, refund_id: UUID, asker: Asker, by: By) -> Refund:
-        """Refuse a request. Raises NotFound, Forbidden, Conflict (it is decided)."""
+    async def decline(self, refund_id: UUID, asker: Asker, by: By, reason: str = "") -> Refund:
+        """Refuse a request; its buyer is told the ``reason``. Raises NotFound, Forbidden, Conflict (it is decided)."""
         async with self._db.transaction() as tx:
             _, refund = await _to_decide(tx, refund_id, asker)
-            await self._decide(tx, refund, RefundStatus.DECLINED, asker, by)
+            await self._decide(tx, refund, RefundStatus.DECLINED, asker, by, reason)
             return await _read(tx, refund_id)
 
-    async def _decide(self, tx: Transaction, refund: Refund, status: RefundStatus, asker: Asker, by: By) -> None:
-        await tx.execute(DECIDE, refund.id, status, asker.user_id)
+    async def _decide(
+        self, tx: Transaction, refund: Refund, status: RefundStatus, asker: Asker, by: By, reason: str = ""
+    ) -> None:
+        await tx.execute(DECIDE, refund.id, status, asker.user_id, reason)
         action = "refund.approve" if status is RefundStatus.PENDING else "refund.decline"
         told = {"amount_cents": refund.amount_cents, "order_id": refund.order_id}
         await audit.write(tx, self._new_id(), by, action, f"refund:{refund.id}", told)
@@ -275,6 +294,7 @@ async def _begin(tx: Transaction, refund_id: UUID, sold: Sold, items: Sequence[R
     given = {row["seller_id"]: Given(row["gross_cents"], row["fee_cents"]) for row in await tx.fetch(GIVEN, sold.id)}
     await _insert_shares(tx, refund_id, sold, shares(items, earnings, given), new_id)
     await tx.execute(BLOCK, refund_id, 1)
+    await tx.execute(OVERTAKE, sold.id)
 
 
 async def give_back(
@@ -337,14 +357,19 @@ async def _refunds(queries: Transaction | Snapshot, rows: Sequence[Record]) -> l
     for item in await queries.fetch(ITEMS, list(items)):
         values = {name: value for name, value in dict(item).items() if name != "refund_id"}
         items[item["refund_id"]].append(RefundItem(**values))
-    return [_refund(row, tuple(items[row["id"]])) for row in rows]
+    of: dict[UUID, dict[UUID, SellersShare]] = {row["id"]: {} for row in rows}
+    for share in await queries.fetch(OF_SELLERS, list(items)):
+        amounts = (share["net_cents"], share["fee_cents"], share["withheld_cents"], share["reversed_cents"])
+        of[share["refund_id"]][share["seller_id"]] = SellersShare(RecoveryStatus(share["status"]), *amounts)
+    return [_refund(row, tuple(items[row["id"]]), of[row["id"]]) for row in rows]
 
 
-def _refund(row: Record, items: tuple[RefundItem, ...]) -> Refund:
+def _refund(row: Record, items: tuple[RefundItem, ...], of: Mapping[UUID, SellersShare]) -> Refund:
     values: Mapping[str, object] = {
         **dict(row),
         "status": RefundStatus(row["status"]),
         "origin": Origin(row["origin"]),
         "items": items,
+        "shares": of,
     }
     return Refund(**values)  # type: ignore[arg-type]  # the columns are named as the fields are

@@ -94,11 +94,12 @@ async def test_a_buyer_has_their_money_back_and_the_seller_what_they_were_sent_t
         "credit_note_number": refund["credit_note_number"],
         "created_at": refund["created_at"],
         "decided_at": None,
+        "decision_reason": "",
         "completed_at": refund["completed_at"],
     }
     assert refund["credit_note_number"].startswith("CN-")
     assert refusal(await scene.refund(scene.ben, order)) == (409, "nothing_to_refund")
-    assert refusal(await scene.house.get(f"{ORDERS}/{order['id']}/downloads", scene.ben)) == (409, "not_paid")
+    assert refusal(await scene.house.get(f"{ORDERS}/{order['id']}/downloads", scene.ben)) == (409, "refunded")
     assert data(await scene.house.get("/marketplace/library", scene.ben))["total"] == 0
     await scene.balanced()
 
@@ -121,9 +122,16 @@ async def test_what_a_seller_has_spent_is_a_debt_taken_from_what_they_sell_next(
     await scene.house.sandbox.stripe_control.fault("balance_insufficient", path="/v1/transfers/:id/reversals")
     await scene.refunded(scene.ben, order)
     await scene.house.until("/sell/balance", scene.ana, lambda seen: seen["owed"] == 2699)
+    [debt] = data(await scene.house.get("/admin/debts", scene.admin))["debts"]
+    assert (debt["owed_cents"], debt["refunds"]) == (2699, 1)
+    [refund] = data(await scene.house.get("/sell/refunds", scene.ana))["refunds"]
+    share = {"net_cents": 2699, "fee_cents": 300, "withheld_cents": 0, "reversed_cents": 0, "left_cents": 2699}
+    assert refund["share"] == share | {"status": "owed"}
     next_one = await scene.paid_out(pack)
     paid = await scene.transfer(scene.ana, lambda it: it["order_id"] == next_one["id"])
     assert (paid["amount_cents"], paid["withheld_cents"]) == (4500, 2699)
+    reason = {"amount_cents": 2699, "reason": "debt", "refund_id": refund["id"], "order_id": order["id"]}
+    assert paid["withholdings"] == [reason]
     assert data(await scene.house.get("/sell/balance", scene.ana))["owed"] == 0
     await scene.balanced()
 
@@ -136,14 +144,16 @@ async def test_a_download_makes_a_refund_a_request_that_the_seller_decides(scene
     await scene.shop.until_status(scene.ben, order, "partially_refunded")
     at_once, asked = await scene.refunds(scene.ben, order)
     assert (at_once["status"], asked["status"], asked["decided_at"]) == ("succeeded", "requested", None)
-    assert refusal(await scene.refund(scene.ben, order)) == (409, "nothing_to_refund")
+    assert refusal(await scene.refund(scene.ben, order)) == (409, "already_requested")
     listed = data(await scene.house.get("/sell/refunds?status=requested", scene.ana))
     assert ([each["id"] for each in listed["refunds"]], listed["total"]) == ([asked["id"]], 1)
     decide = f"/sell/refunds/{asked['id']}"
     assert refusal(await scene.house.post(f"{decide}/approve", scene.eve))[0] == 403
     assert refusal(await scene.house.post(f"{decide}/approve", scene.ben))[0] == 403
     assert refusal(await scene.house.post(f"{decide}/decline", await scene.house.sign_up("mallory")))[0] == 404
-    assert data(await scene.house.post(f"{decide}/decline", scene.ana))["status"] == "declined"
+    assert refusal(await scene.house.post(f"{decide}/decline", scene.ana, json={"why": "x"}))[0] == 400
+    told = data(await scene.house.post(f"{decide}/decline", scene.ana, json={"reason": "It is as described."}))
+    assert (told["status"], told["decision_reason"]) == ("declined", "It is as described.")
     assert refusal(await scene.house.post(f"{decide}/approve", scene.admin))[0] == 409
     assert (await scene.download(order)).status_code == 200  # it is Ben's still
     await scene.refunded(scene.ben, order)
@@ -244,6 +254,7 @@ async def test_what_a_refund_is_refused_for_changes_nothing(scene: Scene) -> Non
     scene.shop.run("UPDATE orders SET paid_at = now() - interval '14 days 1 minute' WHERE id = %s", order["id"])
     assert refusal(await scene.refund(scene.ben, order)) == (409, "refund_window_over")
     assert data(await scene.house.get("/admin/refunds", scene.admin)) == {"refunds": [], "total": 0}
+    assert refusal(await scene.house.get(f"{ORDERS}/{order['id']}/refunds?limit=0", scene.ben)) == (400, "invalid")
     await scene.refunded(scene.eve, order)  # a seller may at any time
     [own_part] = await scene.refunds(scene.eve, order)
     assert (own_part["amount_cents"], len(own_part["items"])) == (2999, 1)
@@ -274,7 +285,7 @@ async def test_a_dispute_holds_what_was_not_paid_out_and_lets_it_go_when_it_is_w
     await scene.shop.until_status(scene.ben, order, "disputed")
     assert (await scene.transfer(scene.eve, lambda it: True))["hold_reason"] == "disputed"
     assert refusal(await scene.refund(scene.ben, order)) == (409, "disputed")
-    assert refusal(await scene.house.get(f"{ORDERS}/{order['id']}/downloads", scene.ben)) == (409, "not_paid")
+    assert refusal(await scene.house.get(f"{ORDERS}/{order['id']}/downloads", scene.ben)) == (409, "disputed")
     link = data(await scene.house.post("/sell/connect/onboard", scene.eve))["onboarding_url"]
     await scene.house.http.post(link, follow_redirects=True)
     await scene.house.until("/sell/connect/status", scene.eve, lambda seen: seen["transfers_active"])

@@ -14,6 +14,8 @@ from tests.shop import Shop, data
 
 RETRIES = "SELECT actor_id::text, resource, request_id FROM audit_entries WHERE action = 'transfer.retry'"
 
+NOTHING = {"count": 0, "amount_cents": 0, "withheld_cents": 0, "reversed_cents": 0}
+
 
 @dataclass
 class Scene:
@@ -263,8 +265,8 @@ async def test_the_list_adds_up_what_there_is_of_each_status(scene: Scene) -> No
         await scene.sold(price_cents=1000)
         await scene.house.until("/admin/transfers?status=completed", scene.admin, lambda seen: seen["total"] == 2)
         totals = data(await scene.house.get("/admin/transfers?status=held&limit=1", scene.admin))["totals"]
-        assert totals.pop("completed") == {"count": 2, "amount_cents": 2699 + 900}
+        assert totals.pop("completed") == NOTHING | {"count": 2, "amount_cents": 2699 + 900}
         assert set(totals) == {"pending", "processing", "failed", "held", "reversed"}
-        assert all(total == {"count": 0, "amount_cents": 0} for total in totals.values())
+        assert all(total == NOTHING for total in totals.values())
         none = data(await scene.house.get(f"/admin/transfers?seller_id={uuid4()}", scene.admin))["totals"]
-        assert none["completed"] == {"count": 0, "amount_cents": 0}
+        assert none["completed"] == NOTHING

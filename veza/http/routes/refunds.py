@@ -13,7 +13,7 @@ from quart_schema import validate_querystring, validate_request, validate_respon
 from veza.actors import refunds
 from veza.domain.disputes import DisputeState
 from veza.domain.orders import MAX_LINES, MAX_QUANTITY, MAX_TOTAL_CENTS
-from veza.domain.refunds import Amount, Asker, Origin, Pieces, Refund, RefundStatus, Whole, Wish
+from veza.domain.refunds import Amount, Asker, Origin, Pieces, RecoveryStatus, Refund, RefundStatus, Whole, Wish
 from veza.http.auth import admin_only, by, caller, login_required
 from veza.http.document import takes_headers
 from veza.http.envelope import Body, Envelope, Out
@@ -57,6 +57,12 @@ class RefundBody(Body):
         return Whole() if self.amount_cents is None else Amount(self.amount_cents)
 
 
+class DecisionBody(Body):
+    """``reason`` is told to the buyer."""
+
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, max_length=REASON_LENGTH)] = ""
+
+
 class InitiatedOut(Out):
     message: str
 
@@ -69,10 +75,26 @@ class RefundItemOut(Out):
     amount_cents: int
 
 
+class ShareOut(Out):
+    """What a refund costs its seller, and how it came back from them: withheld from transfers, or reversed.
+
+    ``left_cents`` did not yet, or are ``owed``: then they are taken from what the seller sells next. ``fee_cents`` the
+    platform gave back of its fee.
+    """
+
+    status: RecoveryStatus
+    net_cents: int
+    fee_cents: int
+    withheld_cents: int
+    reversed_cents: int
+    left_cents: int
+
+
 class RefundOut(Out):
     """Amounts are minor units of ``currency``.
 
-    ``requested`` waits for its seller or an admin; ``pending`` is with the payment provider.
+    ``requested`` waits for its seller or an admin; ``pending`` is with the payment provider. One that is ``declined``
+    with the code ``refunded_otherwise`` was overtaken by another refund of the same lines.
     """
 
     id: UUID
@@ -88,7 +110,32 @@ class RefundOut(Out):
     credit_note_number: str | None
     created_at: datetime
     decided_at: datetime | None
+    decision_reason: str
     completed_at: datetime | None
+
+
+class SellersRefundOut(RefundOut):
+    """As its seller sees it: their own lines, and what it costs them. Null until it is decided."""
+
+    share: ShareOut | None
+
+
+class AdminsRefundOut(RefundOut):
+    """With those whom it is between."""
+
+    buyer_id: UUID
+    seller_ids: list[UUID]
+    failure_message: str | None
+
+
+class SellersRefundsOut(Out):
+    refunds: list[SellersRefundOut]
+    total: int
+
+
+class AdminsRefundsOut(Out):
+    refunds: list[AdminsRefundOut]
+    total: int
 
 
 class RefundsOut(Out):
@@ -100,6 +147,10 @@ class RefundsQuery(Paging):
     status: RefundStatus | None = None
 
 
+class AdminsRefundsQuery(RefundsQuery):
+    seller_id: UUID | None = None
+
+
 class DisputeOut(Out):
     """Amounts are minor units of ``currency``. ``status`` is the payment provider's own word.
 
@@ -108,6 +159,8 @@ class DisputeOut(Out):
 
     id: str
     order_id: UUID
+    buyer_id: UUID
+    payment_id: str
     state: DisputeState
     status: str | None
     amount_cents: int | None
@@ -155,29 +208,36 @@ async def post_refund(order_id: UUID, data: RefundBody) -> Envelope[InitiatedOut
 
 @api.get(f"{ORDER}/refunds")
 @login_required
+@validate_querystring(Paging)
 @validate_response(Envelope[RefundsOut])
-async def get_refunds(order_id: UUID) -> Envelope[RefundsOut]:
+async def get_refunds(order_id: UUID, query_args: Paging) -> Envelope[RefundsOut]:
     """An order's refunds, the oldest first. A seller sees their own part of them."""
     found = await parts().refunds.of_order(order_id, _asker())
-    return Envelope[RefundsOut](data=RefundsOut(refunds=list(map(_refund, found)), total=len(found)))
+    return Envelope[RefundsOut](data=RefundsOut(refunds=list(map(_refund, query_args.of(found))), total=len(found)))
 
 
 @api.get("/sell/refunds")
 @login_required
 @validate_querystring(RefundsQuery)
-@validate_response(Envelope[RefundsOut])
-async def get_sellers(query_args: RefundsQuery) -> Envelope[RefundsOut]:
+@validate_response(Envelope[SellersRefundsOut])
+async def get_sellers(query_args: RefundsQuery) -> Envelope[SellersRefundsOut]:
     """The refunds of what the caller sold, their own part of each, the newest first."""
-    return await _page(caller().id, query_args)
+    seller = caller().id
+    found, total = await parts().refunds.page(seller, query_args.status, query_args.limit, query_args.offset)
+    refunds_ = [SellersRefundOut.of(each, items=_items(each), share=_share(each, seller)) for each in found]
+    return Envelope[SellersRefundsOut](data=SellersRefundsOut(refunds=refunds_, total=total))
 
 
 @api.get("/admin/refunds")
 @admin_only
-@validate_querystring(RefundsQuery)
-@validate_response(Envelope[RefundsOut])
-async def get_all(query_args: RefundsQuery) -> Envelope[RefundsOut]:
+@validate_querystring(AdminsRefundsQuery)
+@validate_response(Envelope[AdminsRefundsOut])
+async def get_all(query_args: AdminsRefundsQuery) -> Envelope[AdminsRefundsOut]:
     """Everybody's refunds, the newest first."""
-    return await _page(None, query_args)
+    wanted = (query_args.seller_id, query_args.status, query_args.limit, query_args.offset)
+    found, total = await parts().refunds.page(*wanted)
+    refunds_ = [AdminsRefundOut.of(each, items=_items(each), seller_ids=_sellers(each)) for each in found]
+    return Envelope[AdminsRefundsOut](data=AdminsRefundsOut(refunds=refunds_, total=total))
 
 
 @api.get("/admin/disputes")
@@ -202,15 +262,11 @@ async def approve(refund_id: UUID) -> Envelope[RefundOut]:
 
 @api.post("/sell/refunds/<uuid:refund_id>/decline")
 @login_required
+@validate_request(DecisionBody)
 @validate_response(Envelope[RefundOut])
-async def decline(refund_id: UUID) -> Envelope[RefundOut]:
+async def decline(refund_id: UUID, data: DecisionBody) -> Envelope[RefundOut]:
     """Refuse a buyer's request: as `approve`."""
-    return Envelope[RefundOut](data=_refund(await parts().refunds.decline(refund_id, _asker(), by())))
-
-
-async def _page(seller_id: UUID | None, query: RefundsQuery) -> Envelope[RefundsOut]:
-    found, total = await parts().refunds.page(seller_id, query.status, query.limit, query.offset)
-    return Envelope[RefundsOut](data=RefundsOut(refunds=list(map(_refund, found)), total=total))
+    return Envelope[RefundOut](data=_refund(await parts().refunds.decline(refund_id, _asker(), by(), data.reason)))
 
 
 def _asker() -> Asker:
@@ -218,4 +274,17 @@ def _asker() -> Asker:
 
 
 def _refund(refund: Refund) -> RefundOut:
-    return RefundOut.of(refund, items=[RefundItemOut.of(item) for item in refund.items])
+    return RefundOut.of(refund, items=_items(refund))
+
+
+def _items(refund: Refund) -> list[RefundItemOut]:
+    return [RefundItemOut.of(item) for item in refund.items]
+
+
+def _share(refund: Refund, seller_id: UUID) -> ShareOut | None:
+    share = refund.shares.get(seller_id)
+    return None if share is None else ShareOut.of(share)
+
+
+def _sellers(refund: Refund) -> list[UUID]:
+    return sorted({item.seller_id for item in refund.items})

@@ -19,7 +19,7 @@ from veza.http.envelope import Envelope, Out, Query
 from veza.http.fields import Moment
 from veza.http.paging import Paging
 from veza.http.parts import parts
-from veza.http.routes.sell import SellerTransferOut
+from veza.http.routes.sell import TransferRowOut
 from veza.store.payouts import Payouts, Wanted
 
 TABLE_PAGE = 500  # rows read at a time, so that a table of any length takes no more memory than that
@@ -138,10 +138,10 @@ async def get_table() -> Response:
 
 async def _table(payouts: Payouts, wanted: Wanted) -> AsyncIterator[str]:
     """Read page by page: bounded by a moment, what is wanted neither grows nor shifts meanwhile."""
-    yield _line(SellerTransferOut.model_fields)
+    yield _line(TransferRowOut.model_fields)
     offset = 0
     while page := (await payouts.list(wanted, TABLE_PAGE, offset))[0]:
-        yield "".join(_line(SellerTransferOut.of(transfer).model_dump(mode="json").values()) for transfer in page)
+        yield "".join(_line(TransferRowOut.of(transfer).model_dump(mode="json").values()) for transfer in page)
         offset += len(page)
 
 

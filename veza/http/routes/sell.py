@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
@@ -12,7 +14,7 @@ from quart_schema import document_response, validate_querystring, validate_respo
 from veza.actors import onboarding
 from veza.domain.connect import Balance, ConnectAccount
 from veza.domain.errors import Unavailable
-from veza.domain.payouts import HoldReason, TransferStatus
+from veza.domain.payouts import HoldReason, Transfer, TransferStatus
 from veza.http.auth import caller, login_required
 from veza.http.deadline import within
 from veza.http.envelope import Elsewhere, Envelope, Out, Query
@@ -43,7 +45,16 @@ class BalanceOut(Out):
     currency: str
 
 
-class SellerTransferOut(Out):
+class WithholdingOut(Out):
+    """``refund`` of the transfer's own order, or a ``debt`` that the refund of another order left."""
+
+    amount_cents: int
+    reason: Literal["refund", "debt"]
+    refund_id: UUID
+    order_id: UUID
+
+
+class TransferRowOut(Out):
     """``failed`` with ``next_retry_at`` will be tried again; without, it waits for an admin.
 
     Amounts are minor units of ``currency``. Of ``amount_cents``, ``withheld_cents`` are not sent: they were refunded
@@ -64,6 +75,12 @@ class SellerTransferOut(Out):
     next_retry_at: datetime | None
     created_at: datetime
     completed_at: datetime | None
+
+
+class SellerTransferOut(TransferRowOut):
+    """``withholdings`` add up to ``withheld_cents``: for which refund each part of it was not sent."""
+
+    withholdings: list[WithholdingOut]
 
 
 class SellerTransfersOut(Out):
@@ -126,8 +143,17 @@ async def get_transfers(query_args: SellerTransfersQuery) -> Envelope[SellerTran
     """The caller's shares of what they sold, the newest first, each with where it stands and why."""
     wanted = Wanted(seller_id=caller().id, status=query_args.status)
     found, total = await parts().payouts.list(wanted, query_args.limit, query_args.offset)
-    transfers = [SellerTransferOut.of(each) for each in found]
+    transfers = await shown(SellerTransferOut, found)
     return Envelope[SellerTransfersOut](data=SellerTransfersOut(transfers=transfers, total=total))
+
+
+T = TypeVar("T", bound=SellerTransferOut)
+
+
+async def shown(kind: type[T], transfers: Sequence[Transfer]) -> list[T]:
+    """Transfers with what was withheld of them."""
+    taken = await parts().debts.withholdings([each.id for each in transfers])
+    return [kind.of(each, withholdings=[WithholdingOut.of(part) for part in taken[each.id]]) for each in transfers]
 
 
 # -- the account -------------------------------------------------------------------------------------------------------

@@ -11,14 +11,14 @@ from quart_schema import validate_querystring, validate_request, validate_respon
 
 from veza.actors import payouts
 from veza.domain.errors import Invalid
-from veza.domain.payouts import TransferStatus
+from veza.domain.payouts import Transfer, TransferStatus
 from veza.http.auth import admin_only, by
 from veza.http.deadline import within
 from veza.http.envelope import Body, Envelope, Out
 from veza.http.fields import Moment
 from veza.http.paging import Paging
 from veza.http.parts import parts
-from veza.http.routes.sell import SellerTransferOut
+from veza.http.routes.sell import SellerTransferOut, shown
 from veza.store.payouts import Wanted
 
 REASON_LENGTH = 500
@@ -36,8 +36,26 @@ class TransferOut(SellerTransferOut):
 
 
 class TotalOut(Out):
+    """Of ``amount_cents``, what was withheld and never sent, and what came back after."""
+
     count: int
     amount_cents: int
+    withheld_cents: int
+    reversed_cents: int
+
+
+class DebtOut(Out):
+    """What a seller owes, in minor units of ``currency``, and of how many refunds."""
+
+    seller_id: UUID
+    owed_cents: int
+    currency: str
+    refunds: int
+
+
+class DebtsOut(Out):
+    debts: list[DebtOut]
+    total: int
 
 
 class TransfersOut(Out):
@@ -76,7 +94,7 @@ async def get_transfers(query_args: TransfersQuery) -> Envelope[TransfersOut]:
     totals = await parts().payouts.totals(wanted)
     return Envelope[TransfersOut](
         data=TransfersOut(
-            transfers=[TransferOut.of(each) for each in found],
+            transfers=await shown(TransferOut, found),
             total=total,
             totals={status: TotalOut.of(each) for status, each in totals.items()},
         )
@@ -93,7 +111,7 @@ async def retry(transfer_id: UUID) -> Envelope[TransferOut]:
     409 unless it failed, or is held as not_onboarded or awaiting_funds.
     """
     transfer = await payouts.retry(parts().refs.payouts, transfer_id, by())
-    return Envelope[TransferOut](data=TransferOut.of(transfer))
+    return await _one(transfer)
 
 
 @api.post("/admin/transfers/<uuid:transfer_id>/hold")
@@ -102,7 +120,7 @@ async def retry(transfer_id: UUID) -> Envelope[TransferOut]:
 @validate_response(Envelope[TransferOut])
 async def hold(transfer_id: UUID, data: HoldBody) -> Envelope[TransferOut]:
     """Keep it from being tried until an admin releases it; audited. 409 while it is being tried, or when it is over."""
-    return Envelope[TransferOut](data=TransferOut.of(await parts().payouts.hold(transfer_id, by(), data.reason)))
+    return await _one(await parts().payouts.hold(transfer_id, by(), data.reason))
 
 
 @api.post("/admin/transfers/<uuid:transfer_id>/release")
@@ -112,4 +130,19 @@ async def release(transfer_id: UUID) -> Envelope[TransferOut]:
     """Let it go on; audited. 409 unless an admin holds it: what caused a hold is what lifts it."""
     transfer = await parts().payouts.let_go(transfer_id, by())
     payouts.ring(parts().refs.payouts)
-    return Envelope[TransferOut](data=TransferOut.of(transfer))
+    return await _one(transfer)
+
+
+@api.get("/admin/debts")
+@admin_only
+@validate_querystring(Paging)
+@validate_response(Envelope[DebtsOut])
+async def get_debts(query_args: Paging) -> Envelope[DebtsOut]:
+    """What sellers owe for refunds of what they had been paid, the most first."""
+    found, total = await parts().debts.page(query_args.limit, query_args.offset)
+    return Envelope[DebtsOut](data=DebtsOut(debts=list(map(DebtOut.of, found)), total=total))
+
+
+async def _one(transfer: Transfer) -> Envelope[TransferOut]:
+    [seen] = await shown(TransferOut, [transfer])
+    return Envelope[TransferOut](data=seen)
