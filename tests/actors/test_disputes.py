@@ -18,6 +18,7 @@ from tests.actors.queue_fakes import Oracle, Rows
 from veza.actors.disputes import Disputer, DisputesRef
 from veza.actors.queue import Leases, Progress
 from veza.domain.disputes import (
+    LOOKS,
     AskAgain,
     Become,
     DisputeClaim,
@@ -32,7 +33,7 @@ from veza.store.disputes import Recorded
 from veza.supervisors import one_for_one, permanent, running
 
 ONE = UUID(int=1)
-OPENED, WON = Seen("dispute_opened", 2999), Seen("dispute_won", 2999)
+OPENED, WON = Seen("dispute_opened", 2999, "EUR"), Seen("dispute_won", 2999, "EUR")
 
 
 @dataclass
@@ -42,7 +43,8 @@ class FakeDisputes(Rows[DisputeClaim]):
     def _claim(self, row_id: UUID, claim_id: UUID) -> DisputeClaim:
         self.asked[row_id] = self.asked.get(row_id, 0) + 1
         dispute = f"dp_{row_id.int}"
-        return DisputeClaim(claim_id, dispute, UUID(int=1000), "pay_1", "EUR", self.asked[row_id], database_time())
+        about = (UUID(int=1000), "pay_1", "EUR", DisputeState.UNKNOWN)
+        return DisputeClaim(claim_id, dispute, *about, self.asked[row_id], database_time())
 
     async def record(self, claim: DisputeClaim, decision: DisputeDecision) -> Recorded | None:
         row_id = UUID(int=int(claim.dispute_id.removeprefix("dp_")))
@@ -87,13 +89,13 @@ async def test_an_open_dispute_is_asked_about_until_it_is_decided_and_then_the_s
     assert len(rung) == 1
 
 
-async def test_one_that_is_not_there_is_asked_about_once(autojump_clock: MockClock) -> None:
-    store, bank = due(), FakeBank({ONE: [NoSuchDispute()]})
+async def test_one_that_never_turns_up_is_forgotten(autojump_clock: MockClock) -> None:
+    store, bank = due(), FakeBank({ONE: [NoSuchDispute()] * LOOKS})
     async with working(store, bank) as ref:
         await store.until_ended(ONE)
         await trio.sleep(4 * 3600)
-        assert ref.snapshot == Progress(given_up=1)
-    assert len(bank.asked) == 1
+        assert ref.snapshot == Progress(given_up=1, retried=LOOKS - 1)
+    assert len(bank.asked) == LOOKS
 
 
 async def test_a_refused_key_stops_the_claiming_and_no_answer_does_not(autojump_clock: MockClock) -> None:

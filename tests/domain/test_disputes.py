@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from veza.domain.disputes import (
+    LOOKS,
     STATE_OF,
     AskAgain,
     Become,
@@ -26,8 +27,8 @@ from veza.domain.refunds import Line, Origin, Sold
 NOW = datetime(2026, 2, 23, 12, tzinfo=UTC)
 
 
-def claim(asked: int = 1) -> DisputeClaim:
-    return DisputeClaim(UUID(int=1), "dp_1", UUID(int=2), "pay_1", "EUR", asked, NOW)
+def claim(asked: int = 1, state: DisputeState = DisputeState.UNKNOWN) -> DisputeClaim:
+    return DisputeClaim(UUID(int=1), "dp_1", UUID(int=2), "pay_1", "EUR", state, asked, NOW)
 
 
 @pytest.mark.parametrize(("status", "state"), [*STATE_OF.items(), ("dispute_newer_than_this", DisputeState.OPEN)])
@@ -35,20 +36,30 @@ def test_a_dispute_becomes_what_the_provider_says_and_an_open_one_is_asked_about
     status: str, state: DisputeState
 ) -> None:
     pause = timedelta(minutes=1) if state is DisputeState.OPEN else None
-    assert after_look(claim(), Seen(status, 500)) == Become(state, status, 500, pause)
+    assert after_look(claim(), Seen(status, 500, "EUR")) == Become(state, status, 500, pause)
 
 
 def test_an_open_one_is_asked_about_ever_more_rarely() -> None:
-    decisions = [after_look(claim(asked), Seen("dispute_opened", 500)) for asked in (1, 2, 50)]
+    decisions = [after_look(claim(asked), Seen("dispute_opened", 500, "EUR")) for asked in (1, 2, 50)]
     pauses = [each.pause for each in decisions if isinstance(each, Become)]
     assert pauses == [timedelta(minutes=1), timedelta(minutes=2), timedelta(hours=1)]
 
 
-def test_no_answer_is_asked_for_again_and_what_is_not_there_is_forgotten() -> None:
+def test_no_answer_is_asked_for_again() -> None:
     for outcome in (NoAnswer("silent"), KeyRefused("silent")):
         assert after_look(claim(2), outcome) == AskAgain(timedelta(minutes=2), "silent")
     assert after_look(claim(), Interrupted()) == AskAgain(timedelta(0), "interrupted", counted=False)
-    assert after_look(claim(), NoSuchDispute()) == Forget()
+
+
+def test_what_the_provider_does_not_know_is_forgotten_only_if_it_never_did() -> None:
+    assert isinstance(after_look(claim(LOOKS - 1), NoSuchDispute()), AskAgain)
+    assert after_look(claim(LOOKS), NoSuchDispute()) == Forget()
+    assert isinstance(after_look(claim(100, DisputeState.OPEN), NoSuchDispute()), AskAgain)
+
+
+def test_one_in_another_currency_holds_and_takes_nothing_until_a_person_has_looked() -> None:
+    decision = after_look(claim(), Seen("dispute_lost", 500, "USD"))
+    assert decision == Become(DisputeState.OPEN, "dispute_lost, in USD", 500, timedelta(minutes=1))
 
 
 def test_a_lost_one_takes_what_it_was_about_and_never_more_than_is_left() -> None:

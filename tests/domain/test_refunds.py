@@ -75,6 +75,21 @@ def test_what_was_downloaded_is_a_request_to_each_of_its_sellers() -> None:
     assert drafted(order, SELLER) == [("pending", [1000])]
 
 
+def test_an_amount_that_leaves_a_rest_of_a_line_leaves_the_line_and_so_is_its_sellers_to_decide() -> None:
+    order = sold(line(1), line(2, EVE, unit=100))
+    assert drafted(order, BUYER, Amount(1099)) == [("requested", [999]), ("pending", [100])][::-1]
+    assert drafted(order, BUYER, Amount(1100)) == [("pending", [1000, 100])]
+    assert drafted(order, SELLER, Amount(999)) == [("pending", [999])]
+    assert drafted(sold(line(1, quantity=10)), BUYER, Pieces({UUID(int=101): 9})) == [("pending", [9000])]
+
+
+def test_a_buyer_refunds_an_order_so_often_and_no_more() -> None:
+    order = replace(sold(line(1)), refunds=100)
+    with pytest.raises(Conflict, match="enough"):
+        drafted(order)
+    assert drafted(order, SELLER) == [("pending", [1000])]
+
+
 def test_what_a_buyer_asked_for_counts_as_gone_for_them_only() -> None:
     order = sold(line(1, asked_cents=1000, downloaded=True))
     with pytest.raises(Conflict, match="left"):

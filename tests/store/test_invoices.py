@@ -49,7 +49,9 @@ class Office:
         """A refund that was paid back."""
         refunds, queue = Refunds(self.market.db, self.market.new_id, timedelta(days=14)), RefundQueue(self.market.db)
         by = By(self.buyer.user_id, "request", "192.0.2.7")
-        [refund] = await refunds.ask(order.id, self.buyer, wish, reason="It hums.", details="", by=by, now=now())
+        [refund] = await refunds.ask(
+            order.id, Asker(self.seller, is_admin=False), wish, reason="It hums.", details="", by=by, now=now()
+        )
         [claim] = await queue.claim(10, LEASE)
         assert await queue.record(claim, Succeed())
         return refund.id

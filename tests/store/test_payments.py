@@ -13,6 +13,7 @@ from veza.domain.orders import Order
 from veza.domain.payments import Close, DueOrder, OrderStatus, PaymentStatus
 from veza.store.bridge import Database
 from veza.store.ledger import Ledger
+from veza.store.payments import Recorded
 
 NO_DELAY = timedelta(0)
 
@@ -145,8 +146,28 @@ async def test_a_late_payment_of_what_is_no_longer_sold_is_due_to_go_back_once(d
     rows = await db.fetch("SELECT origin, status, amount_cents, due_at IS NOT NULL AS due FROM refunds")
     assert [tuple(row) for row in rows] == [("platform", "pending", order.total_cents, True)]
     assert await db.fetchval("SELECT string_agg(kind, ',') FROM journals") == "deposit"
+    await market.run("UPDATE products SET status = 'published'")  # it is on its way back all the same
+    assert await market.settle(order) == Recorded()
     assert await market.payments.next_due() is None
     assert await Ledger(db).verify(None) == []
+
+
+@pytest.mark.parametrize("state", ["open", "lost"])
+async def test_a_dispute_that_is_older_than_the_sale_is_seen_to_with_it(db: Database, state: str) -> None:
+    market = Market.over(db)
+    order = await sale(market, await market.seller())
+    await market.run(
+        "INSERT INTO disputes (id, order_id, state, amount_cents, closed_at)"
+        " VALUES ('dp_1', $1, $2, 2999, CASE WHEN $2 = 'lost' THEN now() END)",
+        order.id,
+        state,
+    )
+    assert (await market.settle(order)).paid
+    assert await db.fetchval("SELECT due_at <= now() FROM disputes")
+    held = await db.fetchrow("SELECT status, hold_reason, disputed FROM transfers")
+    assert held is not None
+    assert tuple(held.values()) == (("held", "disputed", True) if state == "open" else ("pending", None, False))
+    assert await market.status(order) == ("disputed" if state == "open" else "paid")
 
 
 async def test_an_order_in_time_is_honoured_whatever_became_of_its_products(db: Database) -> None:

@@ -112,5 +112,5 @@ class Disputer(QueueWorker[Ring, DisputeClaim, DisputeOutcome, DisputeDecision, 
                 told.warning("dispute_unknown")
             case AskAgain(why=why):
                 self.count(retried=1)
-                told.info("dispute_to_ask_again", why=why)
+                told.warning("dispute_to_ask_again", why=why)
         self.ring()  # it may be the next to fall due

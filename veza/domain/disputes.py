@@ -15,6 +15,7 @@ from uuid import UUID
 from veza.domain.payments import KeyRefused, NoAnswer, pause_before_next
 from veza.domain.refunds import Draft, Origin, RefundStatus, Sold, split
 
+LOOKS: Final = 5  # for one that the provider does not know: its event may have been faster than its own records
 FIRST_PAUSE: Final = timedelta(minutes=1)  # then ever less often: a bank takes weeks, and tells when it has decided
 
 
@@ -66,16 +67,18 @@ class DisputeClaim:
     order_id: UUID
     payment_id: str
     currency: str
+    state: DisputeState
     asked: int
     claimed_at: datetime
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the provider says of it now. ``status`` is its own word; the amount is in minor units."""
+    """What the provider says of it now. ``status`` is its own word; the amount is in minor units of ``currency``."""
 
     status: str
     amount_cents: int
+    currency: str
 
 
 @dataclass(frozen=True)
@@ -119,14 +122,22 @@ DisputeDecision = Become | Forget | AskAgain
 
 
 def after_look(claim: DisputeClaim, outcome: DisputeOutcome) -> DisputeDecision:
-    """What the provider's answer means. One that is decided is asked about again only when an event comes."""
+    """What the provider's answer means. One that is decided is asked about again only when an event comes.
+
+    One in another currency than its order holds what there is to hold, and a person has to see to the rest.
+    """
     match outcome:
+        case Seen(status, amount_cents, currency) if currency != claim.currency:
+            pause = pause_before_next(claim.asked - 1, FIRST_PAUSE)
+            return Become(DisputeState.OPEN, f"{status}, in {currency}", amount_cents, pause)
         case Seen(status, amount_cents):
             state = STATE_OF.get(status, DisputeState.OPEN)
-            pause = pause_before_next(claim.asked - 1, FIRST_PAUSE) if state is DisputeState.OPEN else None
-            return Become(state, status, amount_cents, pause)
-        case NoSuchDispute():
+            again = pause_before_next(claim.asked - 1, FIRST_PAUSE) if state is DisputeState.OPEN else None
+            return Become(state, status, amount_cents, again)
+        case NoSuchDispute() if claim.state is DisputeState.UNKNOWN and claim.asked >= LOOKS:
             return Forget()
+        case NoSuchDispute():
+            return AskAgain(pause_before_next(claim.asked - 1, FIRST_PAUSE), "the provider does not know it")
         case Interrupted():
             return AskAgain(timedelta(0), "interrupted", counted=False)
         case NoAnswer(why) | KeyRefused(why):

@@ -135,7 +135,10 @@ class Placed:
 
 @dataclass(frozen=True)
 class Bought:
-    """A product in somebody's library: ``order_id`` is the first order that brought it, ``quantity`` of it."""
+    """A product in somebody's library: ``order_id`` is the first order that brought it.
+
+    ``quantity`` is how many they have by that order and did not give back.
+    """
 
     product_id: UUID
     title: str

@@ -18,6 +18,7 @@ from veza.domain.errors import Conflict, Forbidden, Invalid
 from veza.domain.orders import Earning
 from veza.domain.payments import KeyRefused, NoAnswer, OrderStatus, pause_before_next
 
+MAX_REFUNDS: Final = 100  # as many as an order has lines; each is a call to the provider, and perhaps a credit note
 FIRST_PAUSE: Final = timedelta(seconds=15)  # most refunds are done by then; later ones wait for a bank, or for an event
 
 
@@ -74,9 +75,13 @@ class Refund:
     shares: Mapping[UUID, SellersShare]
 
     def part_of(self, seller_id: UUID) -> Refund:
-        """The same as a seller may see it: their own lines and what these add up to."""
+        """The same as a seller may see it: their own lines and what these add up to.
+
+        What the buyer wrote is told where it can be about nobody else.
+        """
         own = tuple(item for item in self.items if item.seller_id == seller_id)
-        return replace(self, items=own, amount_cents=sum(item.amount_cents for item in own))
+        details = self.details if own == self.items else ""
+        return replace(self, items=own, amount_cents=sum(item.amount_cents for item in own), details=details)
 
 
 class RecoveryStatus(StrEnum):
@@ -141,7 +146,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Sold:
-    """An order as far as giving it back goes."""
+    """An order as far as giving it back goes. ``refunds`` counts those it has, of whatever status."""
 
     id: UUID
     buyer_id: UUID
@@ -149,6 +154,7 @@ class Sold:
     currency: str
     paid_at: datetime | None
     lines: tuple[Line, ...]
+    refunds: int = 0
 
 
 @dataclass(frozen=True)
@@ -198,13 +204,15 @@ REFUNDABLE: Final = frozenset({OrderStatus.PAID, OrderStatus.PARTIALLY_REFUNDED}
 
 
 def draft(sold: Sold, asker: Asker, wish: Wish, now: datetime, window: timedelta) -> list[Draft]:
-    """The refunds that a wish makes: one to be done at once, and a request for each seller whose files were taken.
+    """The refunds that a wish makes: one to be done at once, and a request to each seller who has to agree.
 
     ``window`` is how long after paying a buyer may ask. Raises Conflict for what the order's state does not allow or
     what is more than is left, Forbidden for other sellers' lines, Invalid for lines that are not the order's.
     """
     origin = origin_of(sold, asker)
     check_refundable(sold)
+    if origin is Origin.BUYER and sold.refunds >= MAX_REFUNDS:
+        raise Conflict(f"{MAX_REFUNDS} refunds of one order are enough.", code="too_many_refunds")
     if origin is Origin.BUYER and sold.paid_at is not None and now - sold.paid_at > window:
         raise Conflict(f"A refund can be asked for within {window.days} days.", code="refund_window_over")
     lines = _lines_for(sold, asker, origin)
@@ -215,13 +223,23 @@ def draft(sold: Sold, asker: Asker, wish: Wish, now: datetime, window: timedelta
         raise Conflict("Nothing of this order is left to be refunded.", code="nothing_to_refund")
     if origin is not Origin.BUYER:
         return [Draft(origin, RefundStatus.PENDING, items)]
-    taken = {line.seller_id for line in lines if line.downloaded}
-    at_once = tuple(item for item in items if item.seller_id not in taken)
+    asked = {item for item in items if _must_be_asked_for(item, lines)}
+    at_once = tuple(item for item in items if item not in asked)
     drafts = [Draft(origin, RefundStatus.PENDING, at_once)] if at_once else []
-    for seller in sorted(taken & {item.seller_id for item in items}):
-        of_seller = tuple(item for item in items if item.seller_id == seller)
+    for seller in sorted({item.seller_id for item in asked}):
+        of_seller = tuple(item for item in items if item in asked and item.seller_id == seller)
         drafts.append(Draft(origin, RefundStatus.REQUESTED, of_seller))
     return drafts
+
+
+def _must_be_asked_for(item: RefundItem, lines: Sequence[Line]) -> bool:
+    """Whether a buyer keeps something that its seller has a say about.
+
+    They do when they have the files. And they do with an amount that leaves a rest of the line, however small: as long
+    as there is one, the line is theirs.
+    """
+    line = next(line for line in lines if line.item_id == item.order_item_id)
+    return line.downloaded or (item.quantity is None and item.amount_cents < line.left_cents)
 
 
 def origin_of(sold: Sold, asker: Asker) -> Origin:

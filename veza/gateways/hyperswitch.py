@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import httpx
 import trio
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from veza.domain.disputes import DisputeClaim, DisputeOutcome, NoSuchDispute, Seen
 from veza.domain.payments import (
@@ -74,7 +74,7 @@ class DisputeBody(BaseModel):
 
     dispute_id: str
     payment_id: str
-    amount: Annotated[int, Field(gt=0)]
+    amount: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,14}$")]
     currency: str
     dispute_status: str
 
@@ -257,10 +257,9 @@ def _dispute(answer: httpx.Response, claim: DisputeClaim) -> DisputeOutcome:
         body = DisputeBody.model_validate_json(answer.content)
     except ValidationError:
         return NoAnswer("an answer that is no dispute")
-    about = (body.dispute_id, body.payment_id, body.currency.upper())
-    if about != (claim.dispute_id, claim.payment_id, claim.currency):
+    if (body.dispute_id, body.payment_id) != (claim.dispute_id, claim.payment_id):
         return NoAnswer("an answer about another dispute")
-    return Seen(body.dispute_status, body.amount)
+    return Seen(body.dispute_status, int(body.amount), body.currency.upper())
 
 
 def _declined(answer: NoAnswer | KeyRefused | Declined) -> RefundOutcome:

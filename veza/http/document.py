@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib import metadata
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, StringConstraints, create_model
@@ -19,13 +20,31 @@ ERROR = {
     "description": "An error, with a sentence for people and a code for programs.",
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}},
 }
-FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+class Pdf(bytes):
+    """An answer that is a PDF."""
+
+
+class Csv(bytes):
+    """An answer that is a table (RFC 4180)."""
+
+
+MEDIA_TYPE: dict[type[Any], str] = {
+    bytes: "application/octet-stream",
+    Pdf: "application/pdf",
+    Csv: "text/csv",
+}
 
 View = TypeVar("View", bound=Callable[..., Any])
 
 
 class Document(OpenAPIProvider):
-    """An answer of ``bytes`` is a file, ``Elsewhere`` leads to another page, and any route may answer with an error."""
+    """An answer of ``bytes``, ``Pdf`` or ``Csv`` is a file, ``Elsewhere`` leads to another page.
+
+    Any route may answer with an error.
+    """
 
     def schema(self) -> dict[str, Any]:
         document: dict[str, Any] = super().schema()
@@ -42,8 +61,8 @@ class Document(OpenAPIProvider):
         return paths, components
 
     def build_response_object(self, model: type[Any], headers_model: type[Any] | None) -> Any:
-        if model is bytes:
-            return {"description": "The file's bytes.", "content": FILE}, {}
+        if model in MEDIA_TYPE:
+            return {"description": "The file's bytes.", "content": {MEDIA_TYPE[model]: BINARY}}, {}
         if model is Elsewhere:
             return {"description": "Go on at `Location`."}, {}
         return super().build_response_object(model, headers_model)
@@ -78,7 +97,7 @@ def document(app: Quart) -> None:
         redoc_ui_path=None,
         scalar_ui_path=None,
         swagger_ui_path=None,
-        info=Info(title="Veza", version="1"),
+        info=Info(title="Veza", version=metadata.version("veza")),
         security_schemes={"bearer": HttpSecurityScheme(scheme="bearer", bearer_format="JWT")},
     ).init_app(app)
     # The extension wraps make_response on the instance, turning models into dictionaries first; ours writes them.

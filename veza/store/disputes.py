@@ -33,22 +33,24 @@ WITH due AS (
 UPDATE disputes AS d SET claim_id = gen_random_uuid(), claimed_until = now() + $2, due_at = now() + $2,
     asked = d.asked + 1
 FROM due WHERE d.id = due.id
-RETURNING d.claim_id AS id, d.id AS dispute_id, d.order_id, due.payment_id, due.currency, d.asked, now() AS claimed_at
+RETURNING d.claim_id AS id, d.id AS dispute_id, d.order_id, due.payment_id, due.currency, d.state, d.asked,
+    now() AS claimed_at
 """
 
 NEXT_DUE: Final = """
-SELECT extract(epoch FROM due_at - now())::float8 FROM disputes WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1
+SELECT extract(epoch FROM due_at - now())::float8 FROM disputes
+WHERE due_at IS NOT NULL AND (claimed_until IS NULL OR claimed_until <= due_at) ORDER BY due_at LIMIT 1
 """
 
 # An event that came meanwhile made it due at once; that outlives the claim.
 PUT_BACK: Final = """
 UPDATE disputes SET claim_id = NULL, claimed_until = NULL, asked = asked - $4::integer,
-    due_at = CASE WHEN due_at <= now() THEN due_at ELSE now() + $3::interval END
+    due_at = CASE WHEN due_at <= clock_timestamp() THEN due_at ELSE now() + $3::interval END
 WHERE id = $1 AND claim_id = $2
 """
 
 BECOME: Final = """
-UPDATE disputes SET state = $3, status = $4, amount_cents = $5,
+UPDATE disputes SET state = $3, status = $4, amount_cents = greatest($5, taken_cents),
     closed_at = CASE WHEN $3 IN ('won', 'lost') THEN coalesce(closed_at, now()) END
 WHERE id = $1 AND claim_id = $2 AND (state <> 'lost' OR $3 = 'lost')
 """
@@ -83,7 +85,8 @@ WHERE order_id = $1 AND state = 'lost' AND taken_cents < amount_cents ORDER BY i
 """
 
 PAGE: Final = """
-SELECT d.id, d.order_id, o.buyer_id, o.payment_id, d.status, d.state, d.amount_cents, d.taken_cents, o.currency, d.created_at, d.closed_at
+SELECT d.id, d.order_id, o.buyer_id, o.payment_id, d.status, d.state, d.amount_cents, d.taken_cents, o.currency,
+    d.created_at, d.closed_at
 FROM disputes d JOIN orders o ON o.id = d.order_id WHERE $1::text IS NULL OR d.state = $1
 ORDER BY d.created_at DESC, d.id DESC LIMIT $2 OFFSET $3
 """
@@ -109,7 +112,8 @@ class Disputes:
     async def claim(self, limit: int, lease: timedelta) -> list[DisputeClaim]:
         """Take at most ``limit`` disputes in hand that are due."""
         async with self._db.transaction() as tx:
-            return [DisputeClaim(**dict(row)) for row in await tx.fetch(CLAIM, limit, lease)]
+            rows = await tx.fetch(CLAIM, limit, lease)
+        return [DisputeClaim(**{**dict(row), "state": DisputeState(row["state"])}) for row in rows]
 
     async def next_due_in(self) -> float | None:
         """Seconds until a dispute is due, by the database's clock; null when none waits for a moment."""

@@ -14,7 +14,11 @@ from veza.store.orders import Orders
 
 LIBRARY = """
 WITH bought AS (
-    SELECT DISTINCT ON (i.product_id) i.product_id, o.id AS order_id, o.paid_at, i.licence_key, i.quantity
+    SELECT DISTINCT ON (i.product_id) i.product_id, o.id AS order_id, o.paid_at, i.licence_key,
+        i.quantity - (
+            SELECT coalesce(sum(part.quantity), 0) FROM refund_items part JOIN refunds r ON r.id = part.refund_id
+            WHERE part.order_item_id = i.id AND r.status IN ('pending', 'succeeded')
+        ) AS quantity
     FROM orders o JOIN order_items i ON i.order_id = o.id
     WHERE o.buyer_id = $1 AND o.status = ANY($2::text[]) AND NOT i.gone
     ORDER BY i.product_id, o.paid_at, o.id

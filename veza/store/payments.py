@@ -29,9 +29,11 @@ from veza.domain.payments import (
 )
 from veza.store import ledger
 from veza.store.bridge import Database, Record, Transaction
+from veza.store.disputes import HOLD_BACK
 from veza.store.numbers import take_invoice_number
 from veza.store.orders import LAND, ROUTE, earning_of
 from veza.store.recovery import net_debts
+from veza.store.refund_queue import refresh_order
 from veza.store.refunds import give_back
 
 AWAITING: Final = ("pending", "failed", "expired", "cancelled")  # the statuses in which news of the payment matters
@@ -68,7 +70,7 @@ ORDER BY sync_due_at LIMIT 1
 """
 
 # An event that came while the order was in hand made it due again at once; that must outlive the claim.
-RUNG = "sync_due_at <= now()"
+RUNG = "sync_due_at <= clock_timestamp()"
 
 RELEASE = f"""
 UPDATE orders SET claim_id = NULL, claimed_until = NULL,
@@ -128,6 +130,11 @@ RECEIVE = """
 INSERT INTO provider_events (provider, event_id, event_type, subject) VALUES ('hyperswitch', $1, $2, $3)
 ON CONFLICT DO NOTHING RETURNING event_id
 """
+
+GIVEN_BACK = "SELECT reason FROM refunds WHERE order_id = $1 AND origin = 'platform' ORDER BY created_at LIMIT 1"
+
+# A dispute may be known before the sale: what it holds or took is seen to now that there is something to take.
+SEE_TO_DISPUTES = "UPDATE disputes SET due_at = now() WHERE order_id = $1 RETURNING state"
 
 MAKE_REFUND_DUE = """
 UPDATE refunds SET due_at = least(due_at, now()) WHERE reference = $1 AND status = 'pending'
@@ -240,6 +247,9 @@ class Payments:
             # Last, for others wait: for a popular product's row some of them, for the next invoice number all.
             await tx.execute(COUNT_SOLD, order.id)
             await tx.execute(PAY, order.id, *_learnt(payment), await take_invoice_number(tx))
+            if "open" in [row["state"] for row in await tx.fetch(SEE_TO_DISPUTES, order.id)]:
+                await tx.execute(HOLD_BACK, order.id)
+                await refresh_order(tx, order.id)
         return Recorded(paid=True)
 
     # -- events -------------------------------------------------------------------------------------------------------
@@ -329,6 +339,8 @@ async def _land(tx: Transaction, order: DueOrder) -> None:
 async def _objection(tx: Transaction, order: DueOrder, status: OrderStatus) -> GiveBack | None:
     if status in SETTLED:
         return None
+    if (why := await tx.fetchval(GIVEN_BACK, order.id)) is not None:  # for good, whatever is on sale by now
+        return GiveBack(why)
     still_sold = status not in LATE or await tx.fetchval(STILL_SOLD, order.id)
     return check_capture(status, still_sold=bool(still_sold))
 

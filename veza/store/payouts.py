@@ -30,7 +30,7 @@ from veza.domain.payouts import (
 )
 from veza.store import audit
 from veza.store.bridge import Database, Record, Transaction
-from veza.store.recovery import net_debts
+from veza.store.recovery import reduce
 
 COLUMNS: Final = ", ".join(field.name for field in fields(Transfer))
 
@@ -126,9 +126,7 @@ WITH done AS (
     UPDATE connect_accounts SET transfers_active = false, check_due_at = now() + $16, updated_at = now()
     FROM done WHERE $4 = 'not_onboarded' AND user_id = seller_id AND account_id IS NOT NULL
 )
-SELECT {COLUMNS}, (SELECT count(*) FROM booked) AS lines,
-    (SELECT has_owed FROM connect_accounts WHERE user_id = done.seller_id) AS has_owed
-FROM done
+SELECT {COLUMNS}, (SELECT count(*) FROM booked) AS lines FROM done
 """
 
 NEXT_DUE: Final = f"""
@@ -265,9 +263,8 @@ class Payouts:
             )
             if row is not None and isinstance(decision, Done) and row["lines"] != 2:
                 raise LookupError(f"an account of transfer {claim.transfer.id} is not open")
-            if row is not None and row["key_used_at"] is None and row["has_owed"]:
-                # By its next key it may be sent less: what its seller came to owe meanwhile is taken out of it now.
-                await net_debts(tx, row["seller_id"], row["currency"])
+            if row is not None and row["key_used_at"] is None:
+                await reduce(tx, row["order_id"], row["seller_id"], row["currency"])
                 return await _find(tx, row["id"])
         return None if row is None else _transfer(row)
 

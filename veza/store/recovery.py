@@ -49,6 +49,16 @@ UPDATE refund_shares SET status = $2, reversing_cents = $3, claim_id = NULL, cla
 WHERE id = $1
 """
 
+# What is about to come back is not asked for again before it was looked for: if it never went out, it need not.
+DOUBT: Final = """
+UPDATE transfers SET doubtful = true WHERE id = $1 AND key_used_at IS NOT NULL AND status <> 'processing'
+"""
+
+WAITING: Final = """
+SELECT id, order_id, seller_id, currency, gross_cents - fee_cents - withheld_cents - reversed_cents AS left
+FROM refund_shares WHERE order_id = $1 AND seller_id = $2 AND status = 'waiting' ORDER BY id FOR UPDATE
+"""
+
 # Under the lock that settling takes too: a sale that settles meanwhile either was seen here or will see the debt.
 HAS_OWED: Final = "UPDATE connect_accounts SET has_owed = true WHERE user_id = $1"
 
@@ -88,6 +98,14 @@ async def _carry_out(tx: Transaction, share: Record, transfer_id: UUID, wanted: 
         await owe(tx, share["id"], share["seller_id"], share["currency"])
     elif not wanted.withhold:
         await tx.execute(MOVE, share["id"], RecoveryStatus.WAITING, 0)
+        await tx.execute(DOUBT, transfer_id)
+
+
+async def reduce(tx: Transaction, order_id: UUID, seller_id: UUID, currency: str) -> None:
+    """By its next key an order's transfer may be sent less: take out of it now what waited for that, and debts."""
+    for share in await tx.fetch(WAITING, order_id, seller_id):
+        await take_back(tx, share)
+    await net_debts(tx, seller_id, currency)
 
 
 async def owe(tx: Transaction, share_id: UUID, seller_id: UUID, currency: str) -> None:

@@ -29,13 +29,14 @@ RETURNING r.claim_id AS id, r.id AS refund_id, due.payment_id, r.amount_cents, r
 """
 
 NEXT_DUE: Final = """
-SELECT extract(epoch FROM due_at - now())::float8 FROM refunds WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1
+SELECT extract(epoch FROM due_at - now())::float8 FROM refunds
+WHERE due_at IS NOT NULL AND (claimed_until IS NULL OR claimed_until <= due_at) ORDER BY due_at LIMIT 1
 """
 
 # An event that came meanwhile made it due at once; that outlives the claim.
 PUT_BACK: Final = """
 UPDATE refunds SET claim_id = NULL, claimed_until = NULL, asked = asked - $4::integer,
-    due_at = CASE WHEN due_at <= now() THEN due_at ELSE now() + $3 END, failure_message = $5
+    due_at = CASE WHEN due_at <= clock_timestamp() THEN due_at ELSE now() + $3 END, failure_message = $5
 WHERE id = $1 AND claim_id = $2 RETURNING due_at
 """
 

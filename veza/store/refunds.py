@@ -28,6 +28,7 @@ from veza.domain.refunds import (
     SellersShare,
     Share,
     Sold,
+    Whole,
     Wish,
     check_may_decide,
     check_still_left,
@@ -47,7 +48,11 @@ NOTHING_IN_FLIGHT: Final = timedelta(0)  # a refund is written down within its r
 # Who records a transfer holds that while they book it for its order, which a full lock of the order would not let them.
 HOLD: Final = "FOR NO KEY UPDATE"
 
-ORDER: Final = "SELECT id, buyer_id, status, currency, total_cents, paid_at FROM orders WHERE id = $1"
+ORDER: Final = """
+SELECT id, buyer_id, status, currency, total_cents, paid_at,
+    (SELECT count(*) FROM refunds WHERE refunds.order_id = orders.id) AS refunds
+FROM orders WHERE id = $1
+"""
 
 # A download of a file that is gone since is not known to be anybody's, and so counts as everybody's.
 LINES: Final = """
@@ -174,7 +179,7 @@ class Refunds:
             if key and not await reserve(tx, asker.user_id, ROUTE, key, order_id, NOTHING_IN_FLIGHT):
                 return []
             sold = await _sold(tx, order_id, asker, HOLD)
-            if asker.is_admin and (kept := await tx.fetchrow(KEPT, order_id)):
+            if asker.is_admin and wish == Whole() and (kept := await tx.fetchrow(KEPT, order_id)):
                 refund_id = self._new_id()
                 await give_back(tx, refund_id, order_id, kept["amount_cents"], kept["currency"], reason)
                 made = [await _read(tx, refund_id)]
@@ -334,7 +339,8 @@ async def read_sold(queries: Transaction | Snapshot, order_id: UUID, lock: str =
     if row is None:
         return None
     lines = tuple(Line(**dict(line)) for line in await queries.fetch(LINES, order_id))
-    return Sold(row["id"], row["buyer_id"], OrderStatus(row["status"]), row["currency"], row["paid_at"], lines)
+    status = OrderStatus(row["status"])
+    return Sold(row["id"], row["buyer_id"], status, row["currency"], row["paid_at"], lines, row["refunds"])
 
 
 async def _to_decide(tx: Transaction, refund_id: UUID, asker: Asker) -> tuple[Sold, Refund]:

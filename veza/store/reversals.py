@@ -35,7 +35,8 @@ RETURNING s.claim_id, now() AS claimed_at, s.id AS share_id, s.order_id, s.selle
 """
 
 NEXT_DUE: Final = """
-SELECT extract(epoch FROM due_at - now())::float8 FROM refund_shares WHERE due_at IS NOT NULL ORDER BY due_at LIMIT 1
+SELECT extract(epoch FROM due_at - now())::float8 FROM refund_shares
+WHERE due_at IS NOT NULL AND (claimed_until IS NULL OR claimed_until <= due_at) ORDER BY due_at LIMIT 1
 """
 
 HELD: Final = "SELECT id FROM refund_shares WHERE id = $1 AND claim_id = $2 FOR UPDATE"

@@ -106,7 +106,7 @@ async def test_a_buyer_has_their_money_back_and_the_seller_what_they_were_sent_t
 
 async def test_what_was_not_sent_yet_is_withheld_and_nothing_is_reversed(scene: Scene) -> None:
     order = await scene.shop.bought(scene.ben, await scene.shop.on_sale(scene.eve))  # not on board: held
-    await scene.refunded(scene.ben, order, amount_cents=1000)
+    await scene.refunded(scene.eve, order, amount_cents=1000)
     part = await scene.transfer(scene.eve, lambda it: it["withheld_cents"])
     assert (part["status"], part["withheld_cents"]) == ("held", 900)
     await scene.refunded(scene.eve, order)
@@ -312,7 +312,7 @@ async def test_a_lost_dispute_is_had_back_from_the_seller_and_has_a_credit_note(
 
 async def test_a_refund_and_a_dispute_of_the_same_order_deduct_once(scene: Scene) -> None:
     order = await scene.paid_out(await scene.shop.on_sale(scene.ana))
-    await scene.refunded(scene.ben, order, amount_cents=999)
+    await scene.refunded(scene.ana, order, amount_cents=999)
     await scene.shop.until_status(scene.ben, order, "partially_refunded")
     lost = await decide(scene, await dispute(scene, order), "lose", "lost")
     assert (lost["amount_cents"], lost["taken_cents"]) == (2999, 2000)

@@ -10,7 +10,7 @@ from quart_schema import document_response
 from veza.domain.invoices import Document
 from veza.domain.refunds import Asker
 from veza.http.auth import caller, login_required
-from veza.http.document import takes_headers
+from veza.http.document import Pdf, takes_headers
 from veza.http.downloads import send_owned_bytes
 from veza.http.parts import parts
 
@@ -22,7 +22,7 @@ ORDER = "/marketplace/orders/<uuid:order_id>"
 @api.get(f"{ORDER}/invoice")
 @login_required
 @takes_headers(if_none_match="The ETag of what is there already.")
-@document_response(bytes)
+@document_response(Pdf)
 async def get_invoice(order_id: UUID) -> Response:
     """An order's invoice as PDF/A-3 with its Factur-X data, for its buyer and admins.
 
@@ -35,7 +35,7 @@ async def get_invoice(order_id: UUID) -> Response:
 @api.get(f"{ORDER}/refunds/<uuid:refund_id>/credit-note")
 @login_required
 @takes_headers(if_none_match="The ETag of what is there already.")
-@document_response(bytes)
+@document_response(Pdf)
 async def get_credit_note(order_id: UUID, refund_id: UUID) -> Response:
     """What a refund paid back of an order's invoice, in the same form and for the same people.
 

@@ -138,8 +138,8 @@ class ListQuery(Paging):
     seller_id: UUID | None = None
     tag: str | None = Field(None, max_length=TAG_LENGTH)
     product_type: ProductType | None = None
-    min_price: WholeNumber | None = Field(None, ge=0, le=MAX_BIGINT)
-    max_price: WholeNumber | None = Field(None, ge=0, le=MAX_BIGINT)
+    min_price: Annotated[WholeNumber, Field(ge=0, le=MAX_BIGINT)] | None = None
+    max_price: Annotated[WholeNumber, Field(ge=0, le=MAX_BIGINT)] | None = None
     status: Shelf = Shelf.PUBLISHED
     sort: Sort = Sort.NEWEST
 

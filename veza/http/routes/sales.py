@@ -15,6 +15,7 @@ from quart_schema import document_response, validate_querystring, validate_respo
 from veza.domain.payments import OrderStatus
 from veza.domain.sales import Stats, period
 from veza.http.auth import caller, login_required
+from veza.http.document import Csv
 from veza.http.envelope import Envelope, Out, Query
 from veza.http.fields import Moment
 from veza.http.paging import Paging
@@ -128,7 +129,7 @@ async def get_stats(query_args: StatsQuery) -> Envelope[StatsOut]:
 
 @api.get("/sell/transfers.csv")
 @login_required
-@document_response(bytes)
+@document_response(Csv)
 async def get_table() -> Response:
     """All of the caller's transfers so far, the newest first, as CSV (RFC 4180): the fields of `/sell/transfers`."""
     headers = {"Content-Disposition": 'attachment; filename="transfers.csv"'}
