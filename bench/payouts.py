@@ -34,8 +34,9 @@ from bench.measure import Comparison, Measure, interleaved
 from veza import logs
 from veza.actors.payouts import Payer
 from veza.actors.queue import AT_ONCE, Leases
+from veza.domain.attempts import Paid, RetryPolicy
 from veza.domain.ids import system_mint, utc_now
-from veza.domain.payouts import Claim, Paid, RetryPolicy, Transfer, TransferStatus
+from veza.domain.payouts import Claim, Transfer, TransferStatus
 from veza.gateways.stripe import Stripe
 from veza.sandbox.config import SandboxConfig
 from veza.sandbox.stripe import stripe_app

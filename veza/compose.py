@@ -19,11 +19,11 @@ from veza.actors.core import State
 from veza.actors.queue import Leases
 from veza.actors.refs import Refs
 from veza.domain.accounts import User
+from veza.domain.attempts import RetryPolicy
 from veza.domain.ids import IdMint, system_mint, utc_now
 from veza.domain.invoices import Billing, Issuer
 from veza.domain.ledger import Finding
 from veza.domain.orders import Terms
-from veza.domain.payouts import RetryPolicy
 from veza.gateways.hyperswitch import Hyperswitch
 from veza.gateways.invoice_pdf import Printer
 from veza.gateways.objects import LocalObjects

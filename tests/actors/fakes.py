@@ -9,19 +9,21 @@ from uuid import UUID
 
 import trio
 
-from veza.domain.audit import By
-from veza.domain.errors import Conflict, NotFound, Refusal
-from veza.domain.payouts import (
+from veza.domain.attempts import (
     Again,
-    Claim,
     Dead,
     Decision,
     Done,
     Hold,
-    HoldReason,
     Outcome,
     Paid,
     Retry,
+)
+from veza.domain.audit import By
+from veza.domain.errors import Conflict, NotFound, Refusal
+from veza.domain.payouts import (
+    Claim,
+    HoldReason,
     Transfer,
     TransferStatus,
     may_retry,

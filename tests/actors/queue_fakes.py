@@ -12,9 +12,23 @@ from uuid import UUID
 import trio
 
 from tests.actors.fakes import LAUNCH, Bug, database_time
-from veza.domain.payouts import Again, Done, Outcome, Paid, Retry
+from veza.domain.attempts import (
+    Again,
+    Done,
+    Outcome,
+    Paid,
+    Retry,
+)
 from veza.domain.recovery import Owe, Reversal, ReversalClaim, ReversalDecision, Stuck
-from veza.domain.refunds import AskAgain, Fail, RefundClaim, RefundDecision, RefundOutcome, Returned, Succeed
+from veza.domain.refund_attempts import (
+    AskAgain,
+    Fail,
+    RefundClaim,
+    RefundDecision,
+    RefundOutcome,
+    Returned,
+    Succeed,
+)
 from veza.store.errors import DatabaseUnavailable
 from veza.store.refund_queue import Recorded
 

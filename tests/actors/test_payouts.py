@@ -18,11 +18,8 @@ from veza.actors import payouts
 from veza.actors.core import ActorCrashed, DeadlineExceeded, State
 from veza.actors.payouts import Payer, PayoutsRef
 from veza.actors.queue import AT_ONCE, PROBE_SECONDS, Leases, Progress, Ring
-from veza.domain.audit import By
-from veza.domain.errors import Conflict, NotFound, Unavailable
-from veza.domain.payouts import (
+from veza.domain.attempts import (
     Absent,
-    HoldReason,
     Mismatch,
     NoFunds,
     NotOnboarded,
@@ -30,10 +27,12 @@ from veza.domain.payouts import (
     Refused,
     RetryPolicy,
     StoredError,
-    TransferStatus,
     Unauthorized,
     Unclear,
 )
+from veza.domain.audit import By
+from veza.domain.errors import Conflict, NotFound, Unavailable
+from veza.domain.payouts import HoldReason, TransferStatus
 from veza.supervisors import Supervisor, control, one_for_one, permanent, running
 
 ADMIN = By(UUID(int=9))

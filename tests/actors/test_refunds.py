@@ -19,7 +19,14 @@ from veza.actors import refunds
 from veza.actors.queue import AT_ONCE, PROBE_SECONDS, Leases, Progress, Ring
 from veza.actors.refunds import Refunder, RefundsRef
 from veza.domain.payments import LONGEST_PAUSE, KeyRefused, NoAnswer
-from veza.domain.refunds import FIRST_PAUSE, Fail, NotReturned, Returned, Succeed, Underway
+from veza.domain.refund_attempts import (
+    FIRST_PAUSE,
+    Fail,
+    NotReturned,
+    Returned,
+    Succeed,
+    Underway,
+)
 from veza.supervisors import Supervisor, one_for_one, permanent, running
 
 ONE = UUID(int=1)

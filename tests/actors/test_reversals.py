@@ -19,7 +19,7 @@ from tests.actors.queue_fakes import FakeReversals, FakeTransfers
 from veza.actors import reversals
 from veza.actors.queue import AT_ONCE, PROBE_SECONDS, Leases, Progress, Ring
 from veza.actors.reversals import ReversalsRef, Reverser
-from veza.domain.payouts import (
+from veza.domain.attempts import (
     Absent,
     Done,
     Mismatch,

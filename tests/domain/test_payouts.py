@@ -10,17 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veza.domain.payouts import (
+from veza.domain.attempts import (
     Absent,
     Again,
     Call,
-    Claim,
     Dead,
     Done,
     Exhausted,
     GiveUp,
     Hold,
-    HoldReason,
     Interrupted,
     Look,
     Mismatch,
@@ -32,14 +30,18 @@ from veza.domain.payouts import (
     Retry,
     RetryPolicy,
     StoredError,
-    Transfer,
-    TransferStatus,
     Unauthorized,
     Unclear,
     after_attempt,
     delay,
-    may_retry,
     next_step,
+)
+from veza.domain.payouts import (
+    Claim,
+    HoldReason,
+    Transfer,
+    TransferStatus,
+    may_retry,
 )
 
 NOW = datetime(2026, 2, 23, 12, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veza.domain.payouts import (
+from veza.domain.attempts import (
     Absent,
     Again,
     Done,
@@ -25,10 +25,10 @@ from veza.domain.payouts import (
     Retry,
     RetryPolicy,
     StoredError,
-    TransferStatus,
     Unauthorized,
     Unclear,
 )
+from veza.domain.payouts import TransferStatus
 from veza.domain.recovery import (
     Owe,
     Plan,

@@ -13,25 +13,27 @@ from hypothesis import strategies as st
 from veza.domain.errors import Conflict, Forbidden, Invalid
 from veza.domain.orders import Earning, fee_cents
 from veza.domain.payments import KeyRefused, NoAnswer, OrderStatus
-from veza.domain.refunds import (
-    Amount,
+from veza.domain.refund_attempts import (
     AskAgain,
-    Asker,
     Fail,
-    Given,
     Interrupted,
-    Line,
     NotReturned,
-    Origin,
-    Pieces,
     RefundClaim,
-    RefundItem,
     Returned,
-    Sold,
     Succeed,
     Underway,
-    Whole,
     after_refund,
+)
+from veza.domain.refunds import (
+    Amount,
+    Asker,
+    Given,
+    Line,
+    Origin,
+    Pieces,
+    RefundItem,
+    Sold,
+    Whole,
     draft,
     may_know,
     order_status,

@@ -15,7 +15,12 @@ from hypothesis import strategies as st
 from tests.conftest import Server
 from tests.faults.stage import open_stage
 from tests.faults.till import Crash, Till
-from veza.domain.refunds import Amount, Pieces, Whole, Wish
+from veza.domain.refunds import (
+    Amount,
+    Pieces,
+    Whole,
+    Wish,
+)
 from veza.gateways.hyperswitch import Hyperswitch
 from veza.store.bridge import Database
 

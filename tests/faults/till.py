@@ -21,11 +21,11 @@ from veza.actors.payouts import Payer
 from veza.actors.queue import Leases, QueueWorker
 from veza.actors.refunds import Refunder
 from veza.actors.reversals import Reverser
+from veza.domain.attempts import RetryPolicy
 from veza.domain.audit import By
 from veza.domain.errors import Refusal
 from veza.domain.orders import Order
 from veza.domain.payments import Payment
-from veza.domain.payouts import RetryPolicy
 from veza.domain.refunds import Asker, Wish
 from veza.gateways.hyperswitch import Hyperswitch
 from veza.store.disputes import Disputes

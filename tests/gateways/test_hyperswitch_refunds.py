@@ -14,7 +14,13 @@ import trio
 from tests.gateways.test_hyperswitch import an_order, answering, client, mint
 from tests.sandbox.running import Running, running_sandbox
 from veza.domain.payments import DueOrder, KeyRefused, NoAnswer, Payment
-from veza.domain.refunds import NotReturned, RefundClaim, RefundOutcome, Returned, Underway
+from veza.domain.refund_attempts import (
+    NotReturned,
+    RefundClaim,
+    RefundOutcome,
+    Returned,
+    Underway,
+)
 from veza.gateways.hyperswitch import Hyperswitch
 
 TIMEOUT = 0.5  # long against a loopback call, short against a test

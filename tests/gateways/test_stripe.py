@@ -15,11 +15,8 @@ import trio
 
 from tests.domain.test_payouts import NOW, TRANSFER
 from tests.sandbox.running import STRIPE_KEY, Running, running_sandbox
-from veza.domain.connect import AccountNotMade, AccountState, Balance, ConnectAccount
-from veza.domain.errors import Invalid, Unauthenticated, Unavailable
-from veza.domain.payouts import (
+from veza.domain.attempts import (
     Absent,
-    Claim,
     Mismatch,
     NoFunds,
     NotOnboarded,
@@ -30,6 +27,9 @@ from veza.domain.payouts import (
     Unauthorized,
     Unclear,
 )
+from veza.domain.connect import AccountNotMade, AccountState, Balance, ConnectAccount
+from veza.domain.errors import Invalid, Unauthenticated, Unavailable
+from veza.domain.payouts import Claim
 from veza.gateways.stripe import Stripe, verify_event
 
 TIMEOUT = 0.5  # long against a loopback call, short against a test

@@ -12,9 +12,8 @@ import trio
 
 from tests.domain.test_payouts import NOW, TRANSFER
 from tests.sandbox.running import STRIPE_KEY, Running, running_sandbox
-from veza.domain.payouts import (
+from veza.domain.attempts import (
     Absent,
-    Claim,
     Mismatch,
     NoFunds,
     Outcome,
@@ -24,6 +23,7 @@ from veza.domain.payouts import (
     Unauthorized,
     Unclear,
 )
+from veza.domain.payouts import Claim
 from veza.domain.recovery import Reversal, ReversalClaim
 from veza.gateways.stripe import Stripe
 

@@ -8,10 +8,23 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from tests.sales import Sales
+from veza.domain.attempts import (
+    Decision,
+    Done,
+    NoFunds,
+    Outcome,
+    Paid,
+)
 from veza.domain.audit import By
-from veza.domain.payouts import Claim, Decision, Done, NoFunds, Outcome, Paid
+from veza.domain.payouts import Claim
 from veza.domain.recovery import Owe, ReversalClaim
-from veza.domain.refunds import Amount, Asker, Refund, RefundClaim, RefundDecision, Succeed, Whole
+from veza.domain.refund_attempts import RefundClaim, RefundDecision, Succeed
+from veza.domain.refunds import (
+    Amount,
+    Asker,
+    Refund,
+    Whole,
+)
 from veza.store.bridge import Database
 from veza.store.ledger import Ledger
 from veza.store.payouts import Payouts

@@ -10,8 +10,15 @@ import pytest
 import trio
 
 from tests.store.refunding import LEASE, NONE, Till
+from veza.domain.attempts import (
+    Absent,
+    Look,
+    Retry,
+    RetryPolicy,
+    Unclear,
+    next_step,
+)
 from veza.domain.disputes import AskAgain, Become, DisputeClaim, DisputeState, Forget
-from veza.domain.payouts import Absent, Look, Retry, RetryPolicy, Unclear, next_step
 from veza.store.bridge import Database
 from veza.store.disputes import Disputes
 from veza.store.payments import Payments

@@ -17,7 +17,13 @@ from veza.domain.audit import By
 from veza.domain.errors import Conflict, Forbidden, NotFound
 from veza.domain.invoices import FREE, Billing, Buyer, CreditNote, Issuer
 from veza.domain.orders import Order
-from veza.domain.refunds import Amount, Asker, Pieces, Succeed, Wish
+from veza.domain.refund_attempts import Succeed
+from veza.domain.refunds import (
+    Amount,
+    Asker,
+    Pieces,
+    Wish,
+)
 from veza.domain.vat import VatRates, parse_vat_rates
 from veza.store.bridge import Database
 from veza.store.invoices import Invoices

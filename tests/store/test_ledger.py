@@ -12,9 +12,9 @@ import psycopg
 import pytest
 
 from tests.sales import Sales
+from veza.domain.attempts import Done, Paid
 from veza.domain.errors import Unavailable
 from veza.domain.ledger import ListedTransfer
-from veza.domain.payouts import Done, Paid
 from veza.store.bridge import Database
 from veza.store.ledger import Ledger
 from veza.store.payouts import Payouts

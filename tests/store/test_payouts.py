@@ -10,16 +10,12 @@ import pytest
 import trio
 
 from tests.sales import Sales
-from veza.domain.audit import By
-from veza.domain.errors import Conflict, NotFound
-from veza.domain.payouts import (
+from veza.domain.attempts import (
     Absent,
     Again,
-    Claim,
     Dead,
     Done,
     Hold,
-    HoldReason,
     Interrupted,
     NoFunds,
     NotOnboarded,
@@ -27,9 +23,11 @@ from veza.domain.payouts import (
     Refused,
     Retry,
     StoredError,
-    TransferStatus,
     Unclear,
 )
+from veza.domain.audit import By
+from veza.domain.errors import Conflict, NotFound
+from veza.domain.payouts import Claim, HoldReason, TransferStatus
 from veza.store.bridge import Database
 from veza.store.payouts import Payouts, Wanted
 

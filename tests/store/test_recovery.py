@@ -15,16 +15,13 @@ import trio
 from tests.store.conftest import Onlooker, until
 from tests.store.refunding import LEASE, NO_FUNDS, NONE, OWE, Till
 from tests.store.selling import EVERY, Market, paid
-from veza.domain.audit import By
-from veza.domain.payouts import (
+from veza.domain.attempts import (
     Absent,
     Again,
-    Claim,
     Dead,
     Decision,
     Done,
     Hold,
-    HoldReason,
     Interrupted,
     NoFunds,
     NotOnboarded,
@@ -35,8 +32,10 @@ from veza.domain.payouts import (
     StoredError,
     Unclear,
 )
+from veza.domain.audit import By
+from veza.domain.payouts import Claim, HoldReason
 from veza.domain.recovery import Stuck
-from veza.domain.refunds import Succeed
+from veza.domain.refund_attempts import Succeed
 from veza.store.bridge import Database
 
 LATER = datetime(2100, 1, 1, tzinfo=UTC)

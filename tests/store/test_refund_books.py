@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from tests.store.refunding import Till
-from veza.domain.refunds import Fail
+from veza.domain.refund_attempts import Fail
 from veza.store.bridge import Database
 from veza.store.invariants import INVARIANTS
 

@@ -17,16 +17,18 @@ from veza.domain.audit import By
 from veza.domain.errors import Conflict, NotFound
 from veza.domain.orders import Order
 from veza.domain.payments import payment_id_of
+from veza.domain.refund_attempts import (
+    AskAgain,
+    Fail,
+    RefundClaim,
+    Succeed,
+)
 from veza.domain.refunds import (
     Amount,
-    AskAgain,
     Asker,
-    Fail,
     Pieces,
     Refund,
-    RefundClaim,
     RefundStatus,
-    Succeed,
     Whole,
     Wish,
     refund_id_of,

@@ -17,31 +17,29 @@ import trio
 
 from veza.actors.core import Ask, Coalesce, Later, Mailbox, Ref
 from veza.actors.queue import AT_ONCE, Answered, Heard, Held, KeyRefused, Leases, Progress, QueueWorker, Ring, Silent
-from veza.domain.audit import By
-from veza.domain.errors import Refusal, Unavailable
-from veza.domain.payouts import (
+from veza.domain.attempts import (
     Again,
     Call,
-    Claim,
     Dead,
     Decision,
     Done,
     Exhausted,
     GiveUp,
     Hold,
-    HoldReason,
     Interrupted,
     Look,
     NotOnboarded,
     Outcome,
     Retry,
     RetryPolicy,
-    Transfer,
     Unauthorized,
     Unclear,
     after_attempt,
     next_step,
 )
+from veza.domain.audit import By
+from veza.domain.errors import Refusal, Unavailable
+from veza.domain.payouts import Claim, HoldReason, Transfer
 from veza.store.errors import StoreError
 
 log = structlog.get_logger()

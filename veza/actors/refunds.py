@@ -16,7 +16,7 @@ from veza.actors.core import Coalesce, Mailbox, Ref
 from veza.actors.queue import Answered, Heard, Leases, Progress, QueueWorker, Ring, Silent
 from veza.actors.queue import KeyRefused as OurKeyRefused
 from veza.domain.payments import KeyRefused, NoAnswer
-from veza.domain.refunds import (
+from veza.domain.refund_attempts import (
     AskAgain,
     Fail,
     Interrupted,

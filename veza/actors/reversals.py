@@ -14,7 +14,7 @@ import structlog
 
 from veza.actors.core import Coalesce, Mailbox, Ref
 from veza.actors.queue import Answered, Heard, KeyRefused, Leases, Progress, QueueWorker, Ring, Silent
-from veza.domain.payouts import (
+from veza.domain.attempts import (
     Again,
     Call,
     Done,

@@ -13,7 +13,13 @@ from typing import Final
 from uuid import UUID
 
 from veza.domain.payments import KeyRefused, NoAnswer, pause_before_next
-from veza.domain.refunds import Draft, Origin, RefundStatus, Sold, split
+from veza.domain.refunds import (
+    Draft,
+    Origin,
+    RefundStatus,
+    Sold,
+    split,
+)
 
 LOOKS: Final = 5  # for one that the provider does not know: its event may have been faster than its own records
 FIRST_PAUSE: Final = timedelta(minutes=1)  # then ever less often: a bank takes weeks, and tells when it has decided

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from veza.domain.payouts import (
+from veza.domain.attempts import (
     Again,
     Dead,
     Decision,
@@ -22,10 +22,10 @@ from veza.domain.payouts import (
     Retry,
     RetryPolicy,
     Step,
-    TransferStatus,
     after_try,
     next_step,
 )
+from veza.domain.payouts import TransferStatus
 
 UNENDING: Final = 1_000_000  # tries: at four a day nobody will live to see the last
 

@@ -1,8 +1,8 @@
-"""Refunds: what of an order may be given back, whose part it is, and what the payment provider's answers mean.
+"""Refunds: what of an order may be given back, who decides, and whose part it is.
 
-A refund is one row. A buyer who downloaded something asks for one, and its seller or an admin decides; every other one
-is to be done at once. It is done by asking the payment provider, under an id derived from the row, until it says so.
-What it takes from each seller is their share (`veza.domain.recovery` says how that comes back).
+A refund is one row. A buyer who keeps something asks for one, and its seller or an admin decides; every other one is to
+be done at once. It is done by asking the payment provider until it says so (`veza.domain.refund_attempts`). What it
+takes from each seller is their share (`veza.domain.recovery` says how that comes back).
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from uuid import UUID
 
 from veza.domain.errors import Conflict, Forbidden, Invalid
 from veza.domain.orders import Earning
-from veza.domain.payments import KeyRefused, NoAnswer, OrderStatus, pause_before_next
+from veza.domain.payments import OrderStatus
 
 MAX_REFUNDS: Final = 100  # as many as an order has lines; each is a call to the provider, and perhaps a credit note
-FIRST_PAUSE: Final = timedelta(seconds=15)  # most refunds are done by then; later ones wait for a bank, or for an event
 
 
 class RefundStatus(StrEnum):
@@ -394,93 +393,3 @@ def order_status(total_cents: int, returned_cents: int, *, disputed: bool) -> Or
     if returned_cents >= total_cents:
         return OrderStatus.REFUNDED
     return OrderStatus.PARTIALLY_REFUNDED if returned_cents else OrderStatus.PAID
-
-
-# -- asking the provider -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class RefundClaim:
-    """A refund in hand: nobody else asks the provider for it until its lease is over.
-
-    ``asked`` counts how often it was in hand, this time included. ``claimed_at`` is the database's time.
-    """
-
-    id: UUID
-    refund_id: UUID
-    payment_id: str
-    amount_cents: int
-    currency: str
-    asked: int
-    claimed_at: datetime
-
-    @property
-    def reference(self) -> str:
-        """The provider's id of the refund."""
-        return refund_id_of(self.refund_id)
-
-
-@dataclass(frozen=True)
-class Returned:
-    """The buyer has it back."""
-
-
-@dataclass(frozen=True)
-class Underway:
-    """The provider has the refund and is at it."""
-
-
-@dataclass(frozen=True)
-class NotReturned:
-    """A definitive no: the provider would not take the refund on, or could not do it. Nothing went back."""
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Interrupted:
-    """Cut short on our side, before or in the call: a stop, a crash beside it, too short a lease."""
-
-
-RefundOutcome = Returned | Underway | NotReturned | NoAnswer | KeyRefused | Interrupted
-
-
-@dataclass(frozen=True)
-class Succeed:
-    """Book it."""
-
-
-@dataclass(frozen=True)
-class Fail:
-    """Nothing went back, and nothing will by this refund."""
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True)
-class AskAgain:
-    """After ``pause``. ``counted``: whether the provider was asked at all this time."""
-
-    pause: timedelta
-    why: str | None = None
-    counted: bool = True
-
-
-RefundDecision = Succeed | Fail | AskAgain
-
-
-def after_refund(claim: RefundClaim, outcome: RefundOutcome) -> RefundDecision:
-    """What an outcome means. A refund is never given up for want of an answer: it is somebody's money."""
-    match outcome:
-        case Returned():
-            return Succeed()
-        case NotReturned(code, message):
-            return Fail(code, message)
-        case Interrupted():
-            return AskAgain(timedelta(0), counted=False)
-        case Underway():
-            return AskAgain(pause_before_next(claim.asked - 1, FIRST_PAUSE))
-        case NoAnswer(why) | KeyRefused(why):
-            return AskAgain(pause_before_next(claim.asked - 1, FIRST_PAUSE), why)

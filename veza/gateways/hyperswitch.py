@@ -29,7 +29,13 @@ from veza.domain.payments import (
     Payment,
     PaymentStatus,
 )
-from veza.domain.refunds import NotReturned, RefundClaim, RefundOutcome, Returned, Underway
+from veza.domain.refund_attempts import (
+    NotReturned,
+    RefundClaim,
+    RefundOutcome,
+    Returned,
+    Underway,
+)
 from veza.gateways.certificates import certificates
 
 Refused = NoSuchPayment | NoAnswer | KeyRefused | Declined

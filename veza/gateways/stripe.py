@@ -1,7 +1,7 @@
 """Stripe Connect: transfers and what each answer means, accounts, onboarding links, balances, webhooks.
 
 The queue owns retries, timeouts and idempotency keys, so the client's own are switched off. An answer is classified
-here and decided upon in ``domain/payouts``. Source: docs.stripe.com/api (errors, idempotent requests, transfers,
+here and decided upon in ``domain/attempts``. Source: docs.stripe.com/api (errors, idempotent requests, transfers,
 accounts, account links, balance) and docs.stripe.com/webhooks.
 """
 
@@ -15,12 +15,8 @@ from typing import Final, cast
 import stripe
 import trio
 
-from veza.domain.connect import AccountNotMade, AccountState, Balance, ConnectAccount, ProviderEvent
-from veza.domain.errors import Invalid, Unauthenticated, Unavailable
-from veza.domain.ledger import ListedTransfer
-from veza.domain.payouts import (
+from veza.domain.attempts import (
     Absent,
-    Claim,
     Mismatch,
     NoFunds,
     NotOnboarded,
@@ -31,6 +27,10 @@ from veza.domain.payouts import (
     Unauthorized,
     Unclear,
 )
+from veza.domain.connect import AccountNotMade, AccountState, Balance, ConnectAccount, ProviderEvent
+from veza.domain.errors import Invalid, Unauthenticated, Unavailable
+from veza.domain.ledger import ListedTransfer
+from veza.domain.payouts import Claim
 from veza.domain.recovery import ReversalClaim
 from veza.gateways.stripe_http import StripeHttp
 

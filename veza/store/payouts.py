@@ -8,20 +8,22 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from veza.domain.attempts import (
+    Again,
+    Dead,
+    Decision,
+    Done,
+    Hold,
+    Outcome,
+    Retry,
+)
 from veza.domain.audit import By
 from veza.domain.connect import REFUSED_AGAIN
 from veza.domain.errors import Conflict, NotFound, Refusal
 from veza.domain.ids import NewId
 from veza.domain.payouts import (
-    Again,
     Claim,
-    Dead,
-    Decision,
-    Done,
-    Hold,
     HoldReason,
-    Outcome,
-    Retry,
     Transfer,
     TransferStatus,
     check_may_hold,

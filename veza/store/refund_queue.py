@@ -9,7 +9,14 @@ from typing import Final
 from uuid import UUID
 
 from veza.domain import ledger as journals
-from veza.domain.refunds import AskAgain, Fail, Origin, RefundClaim, RefundDecision, Share, Succeed, order_status
+from veza.domain.refund_attempts import (
+    AskAgain,
+    Fail,
+    RefundClaim,
+    RefundDecision,
+    Succeed,
+)
+from veza.domain.refunds import Origin, Share, order_status
 from veza.store import ledger
 from veza.store.bridge import Database, Record, Transaction
 from veza.store.numbers import take_credit_note_number

@@ -8,7 +8,12 @@ from operator import itemgetter
 from typing import Final
 
 from veza.domain import ledger as journals
-from veza.domain.payouts import Again, Done, Outcome, Retry
+from veza.domain.attempts import (
+    Again,
+    Done,
+    Outcome,
+    Retry,
+)
 from veza.domain.recovery import Owe, Reversal, ReversalClaim, ReversalDecision, Stuck
 from veza.store import ledger
 from veza.store.bridge import Database, Record, Transaction

@@ -19,8 +19,8 @@ from veza.actors.refunds import Refunder
 from veza.actors.refunds import ring as ring_refunds
 from veza.actors.reversals import Reverser
 from veza.actors.reversals import ring as ring_reversals
+from veza.domain.attempts import RetryPolicy
 from veza.domain.ids import NewId
-from veza.domain.payouts import RetryPolicy
 from veza.gateways.hyperswitch import Hyperswitch
 from veza.gateways.stripe import Stripe
 from veza.store.connect import Connect

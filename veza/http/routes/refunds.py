@@ -13,7 +13,17 @@ from quart_schema import validate_querystring, validate_request, validate_respon
 from veza.actors import refunds
 from veza.domain.disputes import DisputeState
 from veza.domain.orders import MAX_LINES, MAX_QUANTITY, MAX_TOTAL_CENTS
-from veza.domain.refunds import Amount, Asker, Origin, Pieces, RecoveryStatus, Refund, RefundStatus, Whole, Wish
+from veza.domain.refunds import (
+    Amount,
+    Asker,
+    Origin,
+    Pieces,
+    RecoveryStatus,
+    Refund,
+    RefundStatus,
+    Whole,
+    Wish,
+)
 from veza.http.auth import admin_only, by, caller, login_required
 from veza.http.document import takes_headers
 from veza.http.envelope import Body, Envelope, Out
