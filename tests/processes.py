@@ -163,13 +163,17 @@ def veza(*arguments: str) -> tuple[str, ...]:
 
 
 async def answering(url: str, started: Program, seconds: float = START_SECONDS) -> None:
-    """Wait until a URL answers; fails with the process's output if it ends or takes too long."""
+    """Wait until a URL answers that all is well; fails with the process's output if it ends or takes too long.
+
+    Any other answer may be somebody else's, who was given the port before the process had it.
+    """
     async with httpx.AsyncClient() as client:
         with trio.move_on_after(seconds):
             while started.process.returncode is None:
                 try:
-                    await client.get(url)
-                    return
+                    if (await client.get(url)).is_success:
+                        return
                 except httpx.TransportError:
-                    await trio.sleep(0.05)
+                    pass  # nobody is listening yet
+                await trio.sleep(0.05)
     raise AssertionError("not answering: " + "\n".join(started.lines[-40:]))
