@@ -15,8 +15,8 @@ from trio.testing import MockClock
 
 from tests.actors.fakes import LAUNCH, Bug, database_time
 from tests.actors.queue_fakes import Oracle, Rows
-from veza.actors.disputes import Disputer, DisputesRef
-from veza.actors.queue import Leases, Progress
+from veza.actors.disputes import Disputer
+from veza.actors.queue import BellRef, Leases, Progress
 from veza.domain.disputes import (
     LOOKS,
     AskAgain,
@@ -67,7 +67,7 @@ def due(many: int = 1) -> FakeDisputes:
 @asynccontextmanager
 async def working(
     store: FakeDisputes, bank: FakeBank, rung: Callable[[], object] = lambda: None
-) -> AsyncIterator[DisputesRef]:
+) -> AsyncIterator[BellRef]:
     child = permanent("disputes", lambda: Disputer(store, bank, Leases(), rung))
     with trio.fail_after(30 * 86400):
         async with running(one_for_one("money", child), clock=database_time, random=Random(1)):

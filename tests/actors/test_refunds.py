@@ -15,9 +15,8 @@ from trio.testing import MockClock
 from tests.actors.crash_matrix import WHERE, assert_recovers
 from tests.actors.fakes import Bug, database_time
 from tests.actors.queue_fakes import FakePayments, FakeRefunds
-from veza.actors import refunds
-from veza.actors.queue import AT_ONCE, PROBE_SECONDS, Leases, Progress, Ring
-from veza.actors.refunds import Refunder, RefundsRef
+from veza.actors.queue import AT_ONCE, PROBE_SECONDS, BellRef, Leases, Progress, Ring, ring
+from veza.actors.refunds import Refunder
 from veza.domain.payments import LONGEST_PAUSE, KeyRefused, NoAnswer
 from veza.domain.refund_attempts import (
     FIRST_PAUSE,
@@ -38,7 +37,7 @@ UNANSWERED = NoAnswer("ReadTimeout")
 @asynccontextmanager
 async def working(
     store: FakeRefunds, provider: FakePayments, rung: Callable[[], object] = lambda: None
-) -> AsyncIterator[tuple[RefundsRef, Supervisor]]:
+) -> AsyncIterator[tuple[BellRef, Supervisor]]:
     child = permanent("refunds", lambda: Refunder(store, provider, LEASES, rung))
     tree = one_for_one("money", child)
     with trio.fail_after(30 * 86400):
@@ -46,7 +45,7 @@ async def working(
             yield child.ref, tree
 
 
-def view(ref: RefundsRef) -> Progress:
+def view(ref: BellRef) -> Progress:
     assert ref.snapshot is not None
     return ref.snapshot
 
@@ -101,7 +100,7 @@ async def test_an_event_brings_it_forward(autojump_clock: MockClock) -> None:
         store.due[ONE] = database_time()
         before = len(provider.asked)
         provider.script.clear()
-        refunds.ring(ref)
+        ring(ref)
         await store.until_ended(ONE)
         assert trio.current_time() < 3 * 3600 + 61
         assert len(provider.asked) == before + 1

@@ -16,9 +16,8 @@ from trio.testing import MockClock
 from tests.actors.crash_matrix import WHERE, assert_recovers
 from tests.actors.fakes import LAUNCH, Bug, database_time
 from tests.actors.queue_fakes import FakeReversals, FakeTransfers
-from veza.actors import reversals
-from veza.actors.queue import AT_ONCE, PROBE_SECONDS, Leases, Progress, Ring
-from veza.actors.reversals import ReversalsRef, Reverser
+from veza.actors.queue import AT_ONCE, PROBE_SECONDS, BellRef, Leases, Progress, Ring, ring
+from veza.actors.reversals import Reverser
 from veza.domain.attempts import (
     Absent,
     Done,
@@ -48,7 +47,7 @@ def worker(store: FakeReversals, provider: FakeTransfers, *, automatic: bool = T
 @asynccontextmanager
 async def working(
     store: FakeReversals, provider: FakeTransfers, *, automatic: bool = True
-) -> AsyncIterator[tuple[ReversalsRef, Supervisor]]:
+) -> AsyncIterator[tuple[BellRef, Supervisor]]:
     child = permanent("reversals", lambda: worker(store, provider, automatic=automatic))
     tree = one_for_one("money", child)
     with trio.fail_after(60 * 86400):
@@ -56,7 +55,7 @@ async def working(
             yield child.ref, tree
 
 
-def view(ref: ReversalsRef) -> Progress:
+def view(ref: BellRef) -> Progress:
     assert ref.snapshot is not None
     return ref.snapshot
 
@@ -140,7 +139,7 @@ async def test_a_ring_brings_the_round_forward(autojump_clock: MockClock) -> Non
     async with working(store, provider) as (ref, _):
         await trio.sleep(0.5)
         store.due[ONE] = later
-        reversals.ring(ref)
+        ring(ref)
         await store.until_ended(ONE)
         assert trio.current_time() < 1
 

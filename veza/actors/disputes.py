@@ -6,13 +6,12 @@ A queue of rows (`veza.actors.queue`), made due by events and, while one is open
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 import structlog
 
-from veza.actors.core import Coalesce, Mailbox, Ref
-from veza.actors.queue import Answered, Heard, Leases, Progress, QueueWorker, Ring, Silent
+from veza.actors.queue import Answered, Heard, Leases, Rows, RungWorker, Silent
 from veza.actors.queue import KeyRefused as OurKeyRefused
 from veza.domain.disputes import (
     AskAgain,
@@ -30,15 +29,11 @@ from veza.store.disputes import Recorded
 
 log = structlog.get_logger()
 
-DisputesRef = Ref[Ring, Progress]
 
-
-class Store(Protocol):
+class Store(Rows[DisputeClaim], Protocol):
     """The rows, as `veza.store.disputes.Disputes` keeps them. Every method raises StoreError."""
 
-    async def claim(self, limit: int, lease: timedelta) -> list[DisputeClaim]: ...
     async def record(self, claim: DisputeClaim, decision: DisputeDecision) -> Recorded | None: ...
-    async def next_due_in(self) -> float | None: ...
 
 
 class Provider(Protocol):
@@ -47,33 +42,17 @@ class Provider(Protocol):
     async def dispute(self, claim: DisputeClaim) -> DisputeOutcome: ...
 
 
-def ring(ref: DisputesRef) -> None:
-    """Have the worker look at once for what is due."""
-    ref.tell(Ring())
-
-
-class Disputer(QueueWorker[Ring, DisputeClaim, DisputeOutcome, DisputeDecision, Recorded]):
-    mailbox = Mailbox(1, full=Coalesce, why="rings say the same, and fold into one")
+class Disputer(RungWorker[DisputeClaim, DisputeOutcome, DisputeDecision, Recorded]):
     queue = "disputes"
 
     def __init__(
         self, store: Store, provider: Provider, leases: Leases, ring_sellers_side: Callable[[], object]
     ) -> None:
         """``ring_sellers_side``: there is something to reverse, or a payout that was held may go on."""
-        super().__init__(leases)
+        super().__init__(store, leases)
         self._store = store
         self._provider = provider
         self._ring_sellers_side = ring_sellers_side
-
-    async def handle(self, message: Ring) -> object:
-        self.ring()
-        return None
-
-    async def claim(self, limit: int, lease: timedelta) -> list[DisputeClaim]:
-        return await self._store.claim(limit, lease)
-
-    async def next_due_in(self) -> float | None:
-        return await self._store.next_due_in()
 
     def question(self, claim: DisputeClaim) -> Callable[[DisputeClaim], Awaitable[DisputeOutcome]] | DisputeOutcome:
         return self._provider.dispute

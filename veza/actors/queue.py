@@ -8,7 +8,7 @@ Payouts, refunds and reversals are such queues: each says in its own words what 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, Generic, Protocol, TypeVar
@@ -16,7 +16,7 @@ from typing import ClassVar, Final, Generic, Protocol, TypeVar
 import structlog
 import trio
 
-from veza.actors.core import Actor, Tell
+from veza.actors.core import Actor, Coalesce, Mailbox, Ref, Tell
 from veza.actors.core.changes import Changes
 from veza.store.errors import StoreError
 
@@ -93,6 +93,7 @@ class Claimed(Protocol):
 
 M = TypeVar("M")
 C = TypeVar("C", bound=Claimed)  # a claim
+C_co = TypeVar("C_co", bound=Claimed, covariant=True)
 O = TypeVar("O")  # noqa: E741 - an outcome: what came of asking
 D = TypeVar("D")  # a decision: what follows from the outcome
 R = TypeVar("R")  # the row as recorded
@@ -140,7 +141,7 @@ class QueueWorker(Actor[M, Progress], Generic[M, C, O, D, R]):
     # -- what a queue says for itself -------------------------------------------------------------------------------
 
     @abstractmethod
-    async def claim(self, limit: int, lease: timedelta) -> list[C]:
+    async def claim(self, limit: int, lease: timedelta) -> Sequence[C]:
         """Take at most ``limit`` rows in hand. Raises StoreError."""
 
     @abstractmethod
@@ -331,6 +332,41 @@ class QueueWorker(Actor[M, Progress], Generic[M, C, O, D, R]):
     def _show(self) -> None:
         self.publish(self._view)
         self._changes.notify()
+
+
+class Rows(Protocol[C_co]):
+    """A queue's rows, as far as every queue needs them. Each method raises StoreError."""
+
+    async def claim(self, limit: int, lease: timedelta) -> Sequence[C_co]: ...
+    async def next_due_in(self) -> float | None: ...
+
+
+class RungWorker(QueueWorker[Ring, C, O, D, R], Generic[C, O, D, R]):
+    """The worker of a queue that nothing but its bell is ever told."""
+
+    mailbox = Mailbox(1, full=Coalesce, why="rings say the same, and fold into one")
+
+    def __init__(self, rows: Rows[C], leases: Leases) -> None:
+        super().__init__(leases)
+        self._rows = rows
+
+    async def handle(self, message: Ring) -> object:
+        self.ring()
+        return None
+
+    async def claim(self, limit: int, lease: timedelta) -> Sequence[C]:
+        return await self._rows.claim(limit, lease)
+
+    async def next_due_in(self) -> float | None:
+        return await self._rows.next_due_in()
+
+
+BellRef = Ref[Ring, Progress]
+
+
+def ring(ref: BellRef) -> None:
+    """Have the worker of such a queue look at once for what is due."""
+    ref.tell(Ring())
 
 
 def _until_next(round_: Round) -> float:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from veza.actors.core import Ref
-from veza.actors.disputes import DisputesRef
 from veza.actors.onboarding import OnboardingRef
 from veza.actors.payments import Messages as PaymentsMessages
 from veza.actors.payments import Till
 from veza.actors.payouts import PayoutsRef
+from veza.actors.queue import BellRef
 from veza.actors.reconciler import ReconcilerRef
-from veza.actors.refunds import RefundsRef
-from veza.actors.reversals import ReversalsRef
 
 
 @dataclass(frozen=True)
@@ -21,6 +19,6 @@ class Refs:
     payouts: PayoutsRef
     onboarding: OnboardingRef
     reconciler: ReconcilerRef
-    refunds: RefundsRef
-    reversals: ReversalsRef
-    disputes: DisputesRef
+    refunds: BellRef
+    reversals: BellRef
+    disputes: BellRef

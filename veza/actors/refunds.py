@@ -7,13 +7,12 @@ sellers is due in the queue of reversals from then on, and what stood still of t
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 import structlog
 
-from veza.actors.core import Coalesce, Mailbox, Ref
-from veza.actors.queue import Answered, Heard, Leases, Progress, QueueWorker, Ring, Silent
+from veza.actors.queue import Answered, Heard, Leases, Rows, RungWorker, Silent
 from veza.actors.queue import KeyRefused as OurKeyRefused
 from veza.domain.payments import KeyRefused, NoAnswer
 from veza.domain.refund_attempts import (
@@ -30,15 +29,11 @@ from veza.store.refund_queue import Recorded
 
 log = structlog.get_logger()
 
-RefundsRef = Ref[Ring, Progress]
 
-
-class Store(Protocol):
+class Store(Rows[RefundClaim], Protocol):
     """The rows, as `veza.store.refund_queue.RefundQueue` keeps them. Every method raises StoreError."""
 
-    async def claim(self, limit: int, lease: timedelta) -> list[RefundClaim]: ...
     async def record(self, claim: RefundClaim, decision: RefundDecision) -> Recorded | None: ...
-    async def next_due_in(self) -> float | None: ...
 
 
 class Provider(Protocol):
@@ -47,33 +42,17 @@ class Provider(Protocol):
     async def refund(self, claim: RefundClaim) -> RefundOutcome: ...
 
 
-def ring(ref: RefundsRef) -> None:
-    """Have the worker look at once for what is due."""
-    ref.tell(Ring())
-
-
-class Refunder(QueueWorker[Ring, RefundClaim, RefundOutcome, RefundDecision, Recorded]):
-    mailbox = Mailbox(1, full=Coalesce, why="rings say the same, and fold into one")
+class Refunder(RungWorker[RefundClaim, RefundOutcome, RefundDecision, Recorded]):
     queue = "refunds"
 
     def __init__(
         self, store: Store, provider: Provider, leases: Leases, ring_sellers_side: Callable[[], object]
     ) -> None:
         """``ring_sellers_side``: there is something to reverse, or a payout that stood still may go on."""
-        super().__init__(leases)
+        super().__init__(store, leases)
         self._store = store
         self._provider = provider
         self._ring_sellers_side = ring_sellers_side
-
-    async def handle(self, message: Ring) -> object:
-        self.ring()
-        return None
-
-    async def claim(self, limit: int, lease: timedelta) -> list[RefundClaim]:
-        return await self._store.claim(limit, lease)
-
-    async def next_due_in(self) -> float | None:
-        return await self._store.next_due_in()
 
     def question(self, claim: RefundClaim) -> Callable[[RefundClaim], Awaitable[RefundOutcome]] | RefundOutcome:
         return self._provider.refund

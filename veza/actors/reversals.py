@@ -6,14 +6,13 @@ A queue of rows (`veza.actors.queue`), tried with the care of payouts: the keys,
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from random import Random
 from typing import Protocol
 
 import structlog
 
-from veza.actors.core import Coalesce, Mailbox, Ref
-from veza.actors.queue import Answered, Heard, KeyRefused, Leases, Progress, QueueWorker, Ring, Silent
+from veza.actors.queue import Answered, Heard, KeyRefused, Leases, Rows, RungWorker, Silent
 from veza.domain.attempts import (
     Again,
     Call,
@@ -32,15 +31,11 @@ from veza.domain.recovery import Owe, Reversal, ReversalClaim, ReversalDecision,
 
 log = structlog.get_logger()
 
-ReversalsRef = Ref[Ring, Progress]
 
-
-class Store(Protocol):
+class Store(Rows[ReversalClaim], Protocol):
     """The rows, as `veza.store.reversals.Reversals` keeps them. Every method raises StoreError."""
 
-    async def claim(self, limit: int, lease: timedelta) -> list[ReversalClaim]: ...
     async def record(self, claim: ReversalClaim, outcome: Outcome, decision: ReversalDecision) -> Reversal | None: ...
-    async def next_due_in(self) -> float | None: ...
 
 
 class Provider(Protocol):
@@ -50,31 +45,15 @@ class Provider(Protocol):
     async def look_for_reversal(self, claim: ReversalClaim) -> Outcome: ...
 
 
-def ring(ref: ReversalsRef) -> None:
-    """Have the worker look at once for what is due."""
-    ref.tell(Ring())
-
-
-class Reverser(QueueWorker[Ring, ReversalClaim, Outcome, ReversalDecision, Reversal]):
-    mailbox = Mailbox(1, full=Coalesce, why="rings say the same, and fold into one")
+class Reverser(RungWorker[ReversalClaim, Outcome, ReversalDecision, Reversal]):
     queue = "reversals"
 
     def __init__(self, store: Store, provider: Provider, policy: RetryPolicy, leases: Leases, random: Random) -> None:
-        super().__init__(leases)
+        super().__init__(store, leases)
         self._store = store
         self._provider = provider
         self._policy = policy
         self._random = random
-
-    async def handle(self, message: Ring) -> object:
-        self.ring()
-        return None
-
-    async def claim(self, limit: int, lease: timedelta) -> list[ReversalClaim]:
-        return await self._store.claim(limit, lease)
-
-    async def next_due_in(self) -> float | None:
-        return await self._store.next_due_in()
 
     def question(self, claim: ReversalClaim) -> Callable[[ReversalClaim], Awaitable[Outcome]] | Outcome:
         match next_reversal(claim, self._policy):

@@ -12,13 +12,11 @@ from veza.actors.onboarding import Onboarder
 from veza.actors.payments import Payments
 from veza.actors.payouts import Payer
 from veza.actors.payouts import ring as ring_payouts
-from veza.actors.queue import Leases
+from veza.actors.queue import Leases, ring
 from veza.actors.reconciler import Reconciler
 from veza.actors.refs import Refs
 from veza.actors.refunds import Refunder
-from veza.actors.refunds import ring as ring_refunds
 from veza.actors.reversals import Reverser
-from veza.actors.reversals import ring as ring_reversals
 from veza.domain.attempts import RetryPolicy
 from veza.domain.ids import NewId
 from veza.gateways.hyperswitch import Hyperswitch
@@ -74,7 +72,7 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
     )
 
     def ring_sellers_side() -> None:
-        ring_reversals(reversals.ref)
+        ring(reversals.ref)
         ring_payouts(payouts.ref)
 
     refunds = permanent("refunds", lambda: Refunder(parts.refunds, parts.hyperswitch, parts.leases, ring_sellers_side))
@@ -88,7 +86,7 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
             parts.hyperswitch,
             new_id=parts.new_id,
             ring_payouts=partial(ring_payouts, payouts.ref),
-            ring_refunds=partial(ring_refunds, refunds.ref),
+            ring_refunds=partial(ring, refunds.ref),
             every=parts.reconcile_every,
             call_seconds=parts.leases.provider_timeout,
             payout_delay=parts.payout_delay,

@@ -6,7 +6,7 @@ import structlog
 from quart import Blueprint, request
 from quart_schema import validate_response
 
-from veza.actors import disputes, payments, refunds
+from veza.actors import payments, queue
 from veza.domain.errors import Invalid, Unauthenticated
 from veza.gateways.hyperswitch_events import SIGNATURE_HEADERS, is_signed, read_event
 from veza.http.document import takes_headers
@@ -35,6 +35,6 @@ async def receive() -> Envelope[ReceivedOut]:
     about = (event.payment_id, event.refund_id, event.dispute_id)
     if await parts().payments.receive(event.event_id, event.event_type, *about):
         payments.ring(parts().refs.payments)
-        refunds.ring(parts().refs.refunds)
-        disputes.ring(parts().refs.disputes)
+        queue.ring(parts().refs.refunds)
+        queue.ring(parts().refs.disputes)
     return Envelope[ReceivedOut](data=ReceivedOut())

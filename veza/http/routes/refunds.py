@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 from quart import Blueprint
 from quart_schema import validate_querystring, validate_request, validate_response
 
-from veza.actors import refunds
+from veza.actors import queue
 from veza.domain.disputes import DisputeState
 from veza.domain.orders import MAX_LINES, MAX_QUANTITY, MAX_TOTAL_CENTS
 from veza.domain.refunds import (
@@ -212,7 +212,7 @@ async def post_refund(order_id: UUID, data: RefundBody) -> Envelope[InitiatedOut
         now=parts().clock(),
         key=idempotency_key(data, about=order_id),
     )
-    refunds.ring(parts().refs.refunds)
+    queue.ring(parts().refs.refunds)
     return Envelope[InitiatedOut](data=InitiatedOut(message="Refund initiated"))
 
 
@@ -266,7 +266,7 @@ async def get_disputes(query_args: DisputesQuery) -> Envelope[DisputesOut]:
 async def approve(refund_id: UUID) -> Envelope[RefundOut]:
     """Have a buyer's request done: by the seller of what it is about, or by an admin. 409 when it is decided."""
     refund = await parts().refunds.approve(refund_id, _asker(), by())
-    refunds.ring(parts().refs.refunds)
+    queue.ring(parts().refs.refunds)
     return Envelope[RefundOut](data=_refund(refund))
 
 
