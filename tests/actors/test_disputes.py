@@ -19,7 +19,6 @@ from veza.actors.disputes import Disputer
 from veza.actors.queue import BellRef, Leases, Progress
 from veza.domain.disputes import (
     LOOKS,
-    AskAgain,
     Become,
     DisputeClaim,
     DisputeDecision,
@@ -29,6 +28,7 @@ from veza.domain.disputes import (
     Seen,
 )
 from veza.domain.payments import KeyRefused, NoAnswer
+from veza.domain.refund_attempts import AskAgain
 from veza.store.disputes import Recorded
 from veza.supervisors import one_for_one, permanent, running
 

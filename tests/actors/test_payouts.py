@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from tests.actors.crash_matrix import WHERE, assert_recovers
 from tests.actors.fakes import Bug, FakeStore, FakeStripe, database_time, new_transfer
-from veza.actors import payouts
+from veza.actors import payouts, queue
 from veza.actors.core import ActorCrashed, DeadlineExceeded, State
 from veza.actors.payouts import Payer, PayoutsRef
 from veza.actors.queue import AT_ONCE, PROBE_SECONDS, Leases, Progress, Ring
@@ -172,7 +172,7 @@ async def test_a_ring_brings_the_round_forward(autojump_clock: MockClock) -> Non
     async with working(store, stripe) as (ref, _):
         await trio.sleep(0.5)
         store.rows[ONE] = new_transfer(1)
-        payouts.ring(ref)
+        queue.ring(ref)
         await store.until_all(COMPLETED)
         assert trio.current_time() < 1
 

@@ -7,21 +7,21 @@ from uuid import UUID
 
 import pytest
 
+from veza.domain.attempts import Interrupted
 from veza.domain.disputes import (
     LOOKS,
     STATE_OF,
-    AskAgain,
     Become,
     DisputeClaim,
     DisputeState,
     Forget,
-    Interrupted,
     NoSuchDispute,
     Seen,
     after_look,
     deduction,
 )
 from veza.domain.payments import KeyRefused, NoAnswer, OrderStatus
+from veza.domain.refund_attempts import AskAgain
 from veza.domain.refunds import Line, Origin, Sold
 
 NOW = datetime(2026, 2, 23, 12, tzinfo=UTC)
@@ -48,7 +48,7 @@ def test_an_open_one_is_asked_about_ever_more_rarely() -> None:
 def test_no_answer_is_asked_for_again() -> None:
     for outcome in (NoAnswer("silent"), KeyRefused("silent")):
         assert after_look(claim(2), outcome) == AskAgain(timedelta(minutes=2), "silent")
-    assert after_look(claim(), Interrupted()) == AskAgain(timedelta(0), "interrupted", counted=False)
+    assert after_look(claim(), Interrupted()) == AskAgain(timedelta(0), counted=False)
 
 
 def test_what_the_provider_does_not_know_is_forgotten_only_if_it_never_did() -> None:

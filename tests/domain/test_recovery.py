@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -87,14 +88,14 @@ def test_netting_takes_all_that_is_owed_or_all_that_is_there(owed: list[int], th
 # -- reversing ---------------------------------------------------------------------------------------------------------
 
 
-def claim(*, fresh: bool = True, **changes: object) -> ReversalClaim:
+def claim(*, fresh: bool = True, **changes: Any) -> ReversalClaim:
     used = NOW if fresh else NOW - timedelta(minutes=1)
     plain = Reversal(UUID(int=1), UUID(int=2), UUID(int=3), "tr_1", 2699, "EUR", 1, 0, used, False, None)
-    return ReversalClaim(UUID(int=9), replace(plain, **changes), NOW)  # type: ignore[arg-type]
+    return ReversalClaim(UUID(int=9), replace(plain, **changes), NOW)
 
 
-def after(outcome: Outcome, **story: object) -> ReversalDecision:
-    return after_reversal(claim(**story), outcome, NOW, POLICY, 0.5)  # type: ignore[arg-type]
+def after(outcome: Outcome, **story: Any) -> ReversalDecision:
+    return after_reversal(claim(**story), outcome, NOW, POLICY, 0.5)
 
 
 def test_a_reversal_that_came_back_is_booked() -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from veza.domain.attempts import Interrupted
 from veza.domain.errors import Conflict, Forbidden, Invalid
 from veza.domain.orders import Earning, fee_cents
 from veza.domain.payments import KeyRefused, NoAnswer, OrderStatus
 from veza.domain.refund_attempts import (
     AskAgain,
     Fail,
-    Interrupted,
     NotReturned,
     RefundClaim,
     Returned,
@@ -48,9 +49,9 @@ BEN, ANA, EVE, MALLORY = (UUID(int=number) for number in range(1, 5))
 BUYER, SELLER, ADMIN = Asker(BEN, False), Asker(ANA, False), Asker(MALLORY, True)
 
 
-def line(number: int, seller: UUID = ANA, unit: int = 1000, quantity: int = 1, **changes: int | bool) -> Line:
+def line(number: int, seller: UUID = ANA, unit: int = 1000, quantity: int = 1, **changes: Any) -> Line:
     plain = Line(UUID(int=100 + number), seller, quantity, unit, unit * quantity, 0, 0, 0, False)
-    return replace(plain, **changes)  # type: ignore[arg-type]  # the test's own fields
+    return replace(plain, **changes)
 
 
 def sold(*lines: Line, status: OrderStatus = OrderStatus.PAID) -> Sold:

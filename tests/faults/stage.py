@@ -21,7 +21,7 @@ from tests.house import free_port
 from tests.processes import Program, clean_environment, program, veza
 from tests.sales import Sales
 from tests.sandbox.running import NO_CERTIFICATES, Control, Running, running_sandbox
-from veza.actors import payouts
+from veza.actors import payouts, queue
 from veza.compose import House, house
 from veza.domain.audit import By
 from veza.domain.payouts import Transfer, TransferStatus
@@ -296,7 +296,7 @@ class Worker:
 
     async def hurry(self) -> None:
         await self.stage.hurry()
-        payouts.ring(self.ref)
+        queue.ring(self.ref)
 
     async def until(self, transfer_id: UUID, *wanted: TransferStatus, hurry: bool = True) -> Transfer:
         """The transfer as soon as it has come to one of ``wanted``; with ``hurry``, no try is waited for."""

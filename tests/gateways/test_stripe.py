@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.domain.test_payouts import NOW, TRANSFER
+from tests.domain.test_attempts import NOW, TRANSFER
 from tests.sandbox.running import STRIPE_KEY, Running, running_sandbox
 from veza.domain.attempts import (
     Absent,

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 import trio
 
-from tests.domain.test_payouts import NOW, TRANSFER
+from tests.domain.test_attempts import NOW, TRANSFER
 from tests.sandbox.running import STRIPE_KEY, Running, running_sandbox
 from veza.domain.attempts import (
     Absent,

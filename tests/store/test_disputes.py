@@ -18,7 +18,13 @@ from veza.domain.attempts import (
     Unclear,
     next_step,
 )
-from veza.domain.disputes import AskAgain, Become, DisputeClaim, DisputeState, Forget
+from veza.domain.disputes import (
+    Become,
+    DisputeClaim,
+    DisputeState,
+    Forget,
+)
+from veza.domain.refund_attempts import AskAgain
 from veza.store.bridge import Database
 from veza.store.disputes import Disputes
 from veza.store.payments import Payments

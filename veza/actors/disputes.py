@@ -11,20 +11,19 @@ from typing import Protocol
 
 import structlog
 
-from veza.actors.queue import Answered, Heard, Leases, Rows, RungWorker, Silent
-from veza.actors.queue import KeyRefused as OurKeyRefused
+from veza.actors.queue import Heard, Leases, Rows, RungWorker
+from veza.actors.refunds import heard
+from veza.domain.attempts import Interrupted
 from veza.domain.disputes import (
-    AskAgain,
     Become,
     DisputeClaim,
     DisputeDecision,
     DisputeOutcome,
     DisputeState,
     Forget,
-    Interrupted,
     after_look,
 )
-from veza.domain.payments import KeyRefused, NoAnswer
+from veza.domain.refund_attempts import AskAgain
 from veza.store.disputes import Recorded
 
 log = structlog.get_logger()
@@ -68,13 +67,7 @@ class Disputer(RungWorker[DisputeClaim, DisputeOutcome, DisputeDecision, Recorde
         return await self._store.record(claim, decision)
 
     def hear(self, outcome: DisputeOutcome) -> Heard:
-        match outcome:
-            case KeyRefused(why):
-                return OurKeyRefused(why)
-            case NoAnswer() | Interrupted():
-                return Silent()
-            case _:
-                return Answered()
+        return heard(outcome)
 
     def tell(self, recorded: Recorded, decision: DisputeDecision) -> None:
         told = log.bind(dispute_id=recorded.dispute_id, order_id=str(recorded.order_id))

@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 import trio
 
-from veza.actors import payouts
+from veza.actors import payouts, queue
 from veza.actors.core import Actor, Ask, Coalesce, Later, Mailbox, Ref, Tell
 from veza.domain.connect import AccountNotMade, AccountState, ConnectAccount
 from veza.domain.errors import Refusal, Unavailable
@@ -142,7 +142,7 @@ class Onboarder(Actor[Messages, OnboardingView]):
         self._count(checked=1)
         log.info("account_checked", user_id=str(account.user_id), active=state.transfers_active, released=released)
         if released:
-            payouts.ring(self._payouts)
+            queue.ring(self._payouts)
 
     # -- accounts to open -------------------------------------------------------------------------------------------
 

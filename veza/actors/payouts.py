@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from veza.actors.core import Ask, Coalesce, Later, Mailbox, Ref
-from veza.actors.queue import AT_ONCE, Answered, Heard, Held, KeyRefused, Leases, Progress, QueueWorker, Ring, Silent
+from veza.actors.queue import AT_ONCE, Answered, Heard, Held, Leases, Progress, QueueWorker, Ring, Silent
 from veza.domain.attempts import (
     Again,
     Call,
@@ -39,6 +39,7 @@ from veza.domain.attempts import (
 )
 from veza.domain.audit import By
 from veza.domain.errors import Refusal, Unavailable
+from veza.domain.payments import KeyRefused
 from veza.domain.payouts import Claim, HoldReason, Transfer
 from veza.store.errors import StoreError
 
@@ -72,11 +73,6 @@ class RetryTransfer(Ask["Transfer | Refusal"]):
 
 Messages = Ring | RetryTransfer
 PayoutsRef = Ref[Messages, Progress]
-
-
-def ring(ref: PayoutsRef) -> None:
-    """Have the worker look at once for what is due."""
-    ref.tell(Ring())
 
 
 async def retry(ref: PayoutsRef, transfer_id: UUID, by: By) -> Transfer:

@@ -18,6 +18,7 @@ import trio
 
 from veza.actors.core import Actor, Coalesce, Mailbox, Ref, Tell
 from veza.actors.core.changes import Changes
+from veza.domain.payments import KeyRefused
 from veza.store.errors import StoreError
 
 log = structlog.get_logger()
@@ -67,13 +68,6 @@ class Ring(Tell):
 @dataclass(frozen=True)
 class Silent:
     """An outcome that says nothing about our key: no answer came, or none was asked for."""
-
-
-@dataclass(frozen=True)
-class KeyRefused:
-    """An outcome that says that the provider does not take our key."""
-
-    message: str
 
 
 @dataclass(frozen=True)
@@ -314,11 +308,11 @@ class QueueWorker(Actor[M, Progress], Generic[M, C, O, D, R]):
     def _heed(self, heard: Heard) -> None:
         """A refused key stops the claiming; any answer that is about a row starts it again."""
         match heard:
-            case KeyRefused(message):
+            case KeyRefused(why):
                 if self._view.stopped_because is None:
-                    log.error("queue_stopped", queue=self.queue, reason="the provider refuses our key", message=message)
+                    log.error("queue_stopped", queue=self.queue, reason="the provider refuses our key", message=why)
                     self._probe_at = trio.current_time() + PROBE_SECONDS
-                self._view = replace(self._view, stopped_because=f"the provider refuses our key: {message}")
+                self._view = replace(self._view, stopped_because=f"the provider refuses our key: {why}")
             case Answered() if self._view.stopped_because is not None:
                 log.info("queue_resumed", queue=self.queue)
                 self._view = replace(self._view, stopped_because=None)
@@ -365,7 +359,7 @@ BellRef = Ref[Ring, Progress]
 
 
 def ring(ref: BellRef) -> None:
-    """Have the worker of such a queue look at once for what is due."""
+    """Have a queue's worker look at once for what is due."""
     ref.tell(Ring())
 
 

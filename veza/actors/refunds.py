@@ -13,12 +13,11 @@ from typing import Protocol
 import structlog
 
 from veza.actors.queue import Answered, Heard, Leases, Rows, RungWorker, Silent
-from veza.actors.queue import KeyRefused as OurKeyRefused
+from veza.domain.attempts import Interrupted
 from veza.domain.payments import KeyRefused, NoAnswer
 from veza.domain.refund_attempts import (
     AskAgain,
     Fail,
-    Interrupted,
     RefundClaim,
     RefundDecision,
     RefundOutcome,
@@ -40,6 +39,17 @@ class Provider(Protocol):
     """Whoever gives the money back. Whatever happens is an outcome; an exception is a bug of ours."""
 
     async def refund(self, claim: RefundClaim) -> RefundOutcome: ...
+
+
+def heard(outcome: object) -> Heard:
+    """What an outcome in the payment provider's words says about our key."""
+    match outcome:
+        case KeyRefused():
+            return outcome
+        case NoAnswer() | Interrupted():
+            return Silent()
+        case _:
+            return Answered()
 
 
 class Refunder(RungWorker[RefundClaim, RefundOutcome, RefundDecision, Recorded]):
@@ -68,13 +78,7 @@ class Refunder(RungWorker[RefundClaim, RefundOutcome, RefundDecision, Recorded])
         return await self._store.record(claim, decision)
 
     def hear(self, outcome: RefundOutcome) -> Heard:
-        match outcome:
-            case KeyRefused(why):
-                return OurKeyRefused(why)
-            case NoAnswer() | Interrupted():
-                return Silent()
-            case _:
-                return Answered()
+        return heard(outcome)
 
     def tell(self, recorded: Recorded, decision: RefundDecision) -> None:
         told = log.bind(refund_id=str(recorded.refund_id), order_id=str(recorded.order_id))

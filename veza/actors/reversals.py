@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from veza.actors.queue import Answered, Heard, KeyRefused, Leases, Rows, RungWorker, Silent
+from veza.actors.queue import Answered, Heard, Leases, Rows, RungWorker, Silent
 from veza.domain.attempts import (
     Again,
     Call,
@@ -27,6 +27,7 @@ from veza.domain.attempts import (
     Unauthorized,
     Unclear,
 )
+from veza.domain.payments import KeyRefused
 from veza.domain.recovery import Owe, Reversal, ReversalClaim, ReversalDecision, Stuck, after_reversal, next_reversal
 
 log = structlog.get_logger()

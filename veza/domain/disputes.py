@@ -12,7 +12,9 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from veza.domain.attempts import Interrupted
 from veza.domain.payments import KeyRefused, NoAnswer, pause_before_next
+from veza.domain.refund_attempts import AskAgain
 from veza.domain.refunds import (
     Draft,
     Origin,
@@ -92,11 +94,6 @@ class NoSuchDispute:
     """The provider does not know it."""
 
 
-@dataclass(frozen=True)
-class Interrupted:
-    """Cut short on our side, before or in the call."""
-
-
 DisputeOutcome = Seen | NoSuchDispute | NoAnswer | KeyRefused | Interrupted
 
 
@@ -113,15 +110,6 @@ class Become:
 @dataclass(frozen=True)
 class Forget:
     """There is no such dispute: an event told of one that isn't there. Ask only when another comes."""
-
-
-@dataclass(frozen=True)
-class AskAgain:
-    """After ``pause``. ``counted``: whether the provider was asked at all this time."""
-
-    pause: timedelta
-    why: str
-    counted: bool = True
 
 
 DisputeDecision = Become | Forget | AskAgain
@@ -145,7 +133,7 @@ def after_look(claim: DisputeClaim, outcome: DisputeOutcome) -> DisputeDecision:
         case NoSuchDispute():
             return AskAgain(pause_before_next(claim.asked - 1, FIRST_PAUSE), "the provider does not know it")
         case Interrupted():
-            return AskAgain(timedelta(0), "interrupted", counted=False)
+            return AskAgain(timedelta(0), counted=False)
         case NoAnswer(why) | KeyRefused(why):
             return AskAgain(pause_before_next(claim.asked - 1, FIRST_PAUSE), why)
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from veza.domain.attempts import Interrupted
 from veza.domain.payments import KeyRefused, NoAnswer, pause_before_next
 from veza.domain.refunds import refund_id_of
 
@@ -53,11 +54,6 @@ class NotReturned:
 
     code: str
     message: str
-
-
-@dataclass(frozen=True)
-class Interrupted:
-    """Cut short on our side, before or in the call: a stop, a crash beside it, too short a lease."""
 
 
 RefundOutcome = Returned | Underway | NotReturned | NoAnswer | KeyRefused | Interrupted

@@ -21,6 +21,7 @@ from veza.http.parts import EXTENSION, Parts
 from veza.http.routes import (
     actors,
     auth,
+    disputes,
     health,
     hyperswitch,
     invoices,
@@ -46,6 +47,7 @@ BLUEPRINTS = (
     reviews.api,
     orders.api,
     refunds.api,
+    disputes.api,
     invoices.api,
     hyperswitch.api,
     sell.api,

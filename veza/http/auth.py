@@ -17,6 +17,7 @@ from quart_schema import security_scheme
 from veza.domain.accounts import Role, User
 from veza.domain.audit import By
 from veza.domain.errors import Forbidden, Unauthenticated
+from veza.domain.refunds import Asker
 from veza.http.edge import trace
 from veza.http.parts import parts
 from veza.http.tokens import TokenType
@@ -57,6 +58,11 @@ def caller_if_any() -> Caller | None:
 def by() -> By:
     """The caller, as the audit names them."""
     return By(caller().id, trace().request_id, request.remote_addr)
+
+
+def asker() -> Asker:
+    """The caller, as refunds and invoices know them."""
+    return Asker(caller().id, caller().is_admin)
 
 
 def login_required(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:

@@ -9,7 +9,6 @@ from typing import Final
 from uuid import UUID
 
 from veza.domain.disputes import (
-    AskAgain,
     Become,
     Dispute,
     DisputeClaim,
@@ -19,6 +18,7 @@ from veza.domain.disputes import (
     deduction,
 )
 from veza.domain.ids import NewId
+from veza.domain.refund_attempts import AskAgain
 from veza.store.bridge import Database, Record, Transaction
 from veza.store.refund_queue import IS_DISPUTED, book_at_once, refresh_order
 from veza.store.refunds import HOLD, read_sold, write_refund
@@ -122,19 +122,14 @@ class Disputes:
 
     async def record(self, claim: DisputeClaim, decision: DisputeDecision) -> Recorded | None:
         """Write down what was learnt, and all that follows. Null, and nothing is changed, when the claim isn't ours."""
-        match decision:
-            case Become(pause=pause):
-                counted = 0
-            case Forget():
-                pause, counted = None, 0
-            case AskAgain(pause=pause, counted=asked):
-                counted = int(not asked)
+        pause = None if isinstance(decision, Forget) else decision.pause
+        not_asked = int(isinstance(decision, AskAgain) and not decision.counted)
         taken = 0
         async with self._db.transaction() as tx:
             await tx.execute(f"SELECT FROM orders WHERE id = $1 {HOLD}", claim.order_id)
             if isinstance(decision, Become):
                 taken = await self._become(tx, claim, decision)
-            done = await tx.execute(PUT_BACK, claim.dispute_id, claim.id, pause, counted)
+            done = await tx.execute(PUT_BACK, claim.dispute_id, claim.id, pause, not_asked)
         return Recorded(claim.dispute_id, claim.order_id, taken) if done == "UPDATE 1" else None
 
     async def _become(self, tx: Transaction, claim: DisputeClaim, now_is: Become) -> int:

@@ -322,7 +322,8 @@ class Payouts:
         """What there is of each status among those wanted, whatever status was asked for."""
         where, values = _where(replace(wanted, status=None))
         rows = await self._db.fetch(TOTALS.format(where), *values)
-        found = {TransferStatus(row["status"]): Total(*list(row.values())[1:]) for row in rows}
+        sums = ("count", "amount_cents", "withheld_cents", "reversed_cents")
+        found = {TransferStatus(row["status"]): Total(*(row[name] for name in sums)) for row in rows}
         return {status: found.get(status, Total()) for status in TransferStatus}
 
     async def waiting(self, seller_id: UUID) -> Waiting:

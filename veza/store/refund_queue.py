@@ -110,8 +110,8 @@ class RefundQueue:
             if order_id is None:
                 return None
             if isinstance(decision, AskAgain):
-                counted = int(not decision.counted)
-                due_at = await tx.fetchval(PUT_BACK, claim.refund_id, claim.id, decision.pause, counted, decision.why)
+                not_asked = int(not decision.counted)
+                due_at = await tx.fetchval(PUT_BACK, claim.refund_id, claim.id, decision.pause, not_asked, decision.why)
                 return Recorded(claim.refund_id, order_id, due_at) if due_at else None
             await tx.execute(f"SELECT FROM orders WHERE id = $1 {HOLD}", order_id)
             return await _finish(tx, claim, decision)

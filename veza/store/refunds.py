@@ -371,11 +371,11 @@ async def _refunds(queries: Transaction | Snapshot, rows: Sequence[Record]) -> l
 
 
 def _refund(row: Record, items: tuple[RefundItem, ...], of: Mapping[UUID, SellersShare]) -> Refund:
-    values: Mapping[str, object] = {
+    values = {
         **dict(row),
         "status": RefundStatus(row["status"]),
         "origin": Origin(row["origin"]),
         "items": items,
         "shares": of,
     }
-    return Refund(**values)  # type: ignore[arg-type]  # the columns are named as the fields are
+    return Refund(**values)

@@ -11,7 +11,6 @@ from veza.actors.disputes import Disputer
 from veza.actors.onboarding import Onboarder
 from veza.actors.payments import Payments
 from veza.actors.payouts import Payer
-from veza.actors.payouts import ring as ring_payouts
 from veza.actors.queue import Leases, ring
 from veza.actors.reconciler import Reconciler
 from veza.actors.refs import Refs
@@ -73,7 +72,7 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
 
     def ring_sellers_side() -> None:
         ring(reversals.ref)
-        ring_payouts(payouts.ref)
+        ring(payouts.ref)
 
     refunds = permanent("refunds", lambda: Refunder(parts.refunds, parts.hyperswitch, parts.leases, ring_sellers_side))
     disputes = permanent(
@@ -85,7 +84,7 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
             parts.payments,
             parts.hyperswitch,
             new_id=parts.new_id,
-            ring_payouts=partial(ring_payouts, payouts.ref),
+            ring_payouts=partial(ring, payouts.ref),
             ring_refunds=partial(ring, refunds.ref),
             every=parts.reconcile_every,
             call_seconds=parts.leases.provider_timeout,

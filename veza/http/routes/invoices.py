@@ -8,15 +8,13 @@ from quart import Blueprint, Response
 from quart_schema import document_response
 
 from veza.domain.invoices import Document
-from veza.domain.refunds import Asker
-from veza.http.auth import caller, login_required
+from veza.http.auth import asker, login_required
 from veza.http.document import Pdf, takes_headers
 from veza.http.downloads import send_owned_bytes
 from veza.http.parts import parts
+from veza.http.routes.orders import ORDER
 
 api = Blueprint("invoices", __name__)
-
-ORDER = "/marketplace/orders/<uuid:order_id>"
 
 
 @api.get(f"{ORDER}/invoice")
@@ -28,7 +26,7 @@ async def get_invoice(order_id: UUID) -> Response:
 
     403 for its sellers, 409 until it is paid.
     """
-    invoice = await parts().invoices.invoice(order_id, _asker())
+    invoice = await parts().invoices.invoice(order_id, asker())
     return await _send(invoice, f"invoice-{invoice.number}.pdf")
 
 
@@ -41,14 +39,10 @@ async def get_credit_note(order_id: UUID, refund_id: UUID) -> Response:
 
     409 until the buyer has it back.
     """
-    note = await parts().invoices.credit_note(order_id, refund_id, _asker())
+    note = await parts().invoices.credit_note(order_id, refund_id, asker())
     return await _send(note, f"credit-note-{note.number}.pdf")
 
 
 async def _send(document: Document, filename: str) -> Response:
     pdf = await parts().printer.print(document)
     return send_owned_bytes(pdf, filename=filename, content_type="application/pdf")
-
-
-def _asker() -> Asker:
-    return Asker(caller().id, caller().is_admin)

@@ -24,7 +24,8 @@ class FindingOut(Out):
     """What breaks an invariant: which, for which row, and how.
 
     ``code`` names the kind: ``invariant_1`` and so on within our own books; against the payout provider's,
-    ``missing_at_provider``, ``not_booked``, ``made_twice``, ``unlike`` or ``reversal_not_booked``.
+    ``missing_at_provider``, ``not_booked``, ``made_twice``, ``unlike``, ``reversal_not_booked`` or
+    ``reversal_missing``.
     """
 
     code: str

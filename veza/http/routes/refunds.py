@@ -1,4 +1,4 @@
-"""Refunds: asked for by buyers and sellers, decided by sellers and admins; disputes; and what became of each."""
+"""Refunds: asked for by buyers and sellers, decided by sellers and admins, and what became of each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from quart import Blueprint
 from quart_schema import validate_querystring, validate_request, validate_response
 
 from veza.actors import queue
-from veza.domain.disputes import DisputeState
 from veza.domain.orders import MAX_LINES, MAX_QUANTITY, MAX_TOTAL_CENTS
 from veza.domain.refunds import (
     Amount,
-    Asker,
     Origin,
     Pieces,
     RecoveryStatus,
@@ -24,19 +22,18 @@ from veza.domain.refunds import (
     Whole,
     Wish,
 )
-from veza.http.auth import admin_only, by, caller, login_required
+from veza.http.auth import admin_only, asker, by, caller, login_required
 from veza.http.document import takes_headers
 from veza.http.envelope import Body, Envelope, Out
 from veza.http.idempotency import idempotency_key
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.routes.orders import ORDER
 
 REASON_LENGTH = 200
 DETAILS_LENGTH = 2000
 
 api = Blueprint("refunds", __name__)
-
-ORDER = "/marketplace/orders/<uuid:order_id>"
 
 
 class PiecesBody(Body):
@@ -161,34 +158,6 @@ class AdminsRefundsQuery(RefundsQuery):
     seller_id: UUID | None = None
 
 
-class DisputeOut(Out):
-    """Amounts are minor units of ``currency``. ``status`` is the payment provider's own word.
-
-    ``taken_cents`` were deducted for a lost one: less than its amount where a refund had given back the rest.
-    """
-
-    id: str
-    order_id: UUID
-    buyer_id: UUID
-    payment_id: str
-    state: DisputeState
-    status: str | None
-    amount_cents: int | None
-    taken_cents: int
-    currency: str
-    created_at: datetime
-    closed_at: datetime | None
-
-
-class DisputesOut(Out):
-    disputes: list[DisputeOut]
-    total: int
-
-
-class DisputesQuery(Paging):
-    state: DisputeState | None = None
-
-
 @api.post(f"{ORDER}/refund")
 @login_required
 @takes_headers(idempotency_key="Names the request for 24 hours.")
@@ -197,14 +166,15 @@ class DisputesQuery(Paging):
 async def post_refund(order_id: UUID, data: RefundBody) -> Envelope[InitiatedOut]:
     """Have an order, or a part of it, refunded: by its buyer for a while, by a seller for their own lines, by an admin.
 
-    What the buyer downloaded files of is a request that its seller or an admin decides. An amount is split over what is
-    left of the lines. An ``Idempotency-Key`` header names the request for 24 hours: repeating it refunds once. 404 for
-    an order that is none of the caller's business, 403 for other sellers' lines, 409 for what is not paid, too old,
-    disputed, or more than is left.
+    A buyer who keeps something makes a request that its seller or an admin decides: of what they downloaded files of,
+    and of an amount that leaves a rest of a line. An amount is split over what is left of the lines. An
+    ``Idempotency-Key`` header names the request for 24 hours: repeating it refunds once. 404 for an order that is none
+    of the caller's business, 403 for other sellers' lines, 409 for what is not paid, too old, disputed, or more than is
+    left.
     """
     await parts().refunds.ask(
         order_id,
-        _asker(),
+        asker(),
         data.wish,
         reason=data.reason,
         details=data.details,
@@ -222,7 +192,7 @@ async def post_refund(order_id: UUID, data: RefundBody) -> Envelope[InitiatedOut
 @validate_response(Envelope[RefundsOut])
 async def get_refunds(order_id: UUID, query_args: Paging) -> Envelope[RefundsOut]:
     """An order's refunds, the oldest first. A seller sees their own part of them."""
-    found = await parts().refunds.of_order(order_id, _asker())
+    found = await parts().refunds.of_order(order_id, asker())
     return Envelope[RefundsOut](data=RefundsOut(refunds=list(map(_refund, query_args.of(found))), total=len(found)))
 
 
@@ -250,22 +220,12 @@ async def get_all(query_args: AdminsRefundsQuery) -> Envelope[AdminsRefundsOut]:
     return Envelope[AdminsRefundsOut](data=AdminsRefundsOut(refunds=refunds_, total=total))
 
 
-@api.get("/admin/disputes")
-@admin_only
-@validate_querystring(DisputesQuery)
-@validate_response(Envelope[DisputesOut])
-async def get_disputes(query_args: DisputesQuery) -> Envelope[DisputesOut]:
-    """The payments that buyers' banks dispute or disputed, the newest first."""
-    found, total = await parts().disputes.page(query_args.state, query_args.limit, query_args.offset)
-    return Envelope[DisputesOut](data=DisputesOut(disputes=list(map(DisputeOut.of, found)), total=total))
-
-
 @api.post("/sell/refunds/<uuid:refund_id>/approve")
 @login_required
 @validate_response(Envelope[RefundOut])
 async def approve(refund_id: UUID) -> Envelope[RefundOut]:
     """Have a buyer's request done: by the seller of what it is about, or by an admin. 409 when it is decided."""
-    refund = await parts().refunds.approve(refund_id, _asker(), by())
+    refund = await parts().refunds.approve(refund_id, asker(), by())
     queue.ring(parts().refs.refunds)
     return Envelope[RefundOut](data=_refund(refund))
 
@@ -276,11 +236,7 @@ async def approve(refund_id: UUID) -> Envelope[RefundOut]:
 @validate_response(Envelope[RefundOut])
 async def decline(refund_id: UUID, data: DecisionBody) -> Envelope[RefundOut]:
     """Refuse a buyer's request: as `approve`."""
-    return Envelope[RefundOut](data=_refund(await parts().refunds.decline(refund_id, _asker(), by(), data.reason)))
-
-
-def _asker() -> Asker:
-    return Asker(caller().id, caller().is_admin)
+    return Envelope[RefundOut](data=_refund(await parts().refunds.decline(refund_id, asker(), by(), data.reason)))
 
 
 def _refund(refund: Refund) -> RefundOut:

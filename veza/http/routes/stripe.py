@@ -6,7 +6,7 @@ import structlog
 from quart import Blueprint, request
 from quart_schema import validate_response
 
-from veza.actors import onboarding, payouts
+from veza.actors import onboarding, queue
 from veza.domain.errors import Unauthenticated
 from veza.gateways.stripe import verify_event
 from veza.http.document import takes_headers
@@ -31,5 +31,5 @@ async def receive() -> Envelope[ReceivedOut]:
         raise
     if await parts().connect.note(event):
         onboarding.ring(parts().refs.onboarding)
-        payouts.ring(parts().refs.payouts)
+        queue.ring(parts().refs.payouts)
     return Envelope[ReceivedOut](data=ReceivedOut())

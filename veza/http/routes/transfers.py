@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 from quart import Blueprint
 from quart_schema import validate_querystring, validate_request, validate_response
 
-from veza.actors import payouts
+from veza.actors import payouts, queue
 from veza.domain.errors import Invalid
 from veza.domain.payouts import Transfer, TransferStatus
 from veza.http.auth import admin_only, by
@@ -129,7 +129,7 @@ async def hold(transfer_id: UUID, data: HoldBody) -> Envelope[TransferOut]:
 async def release(transfer_id: UUID) -> Envelope[TransferOut]:
     """Let it go on; audited. 409 unless an admin holds it: what caused a hold is what lifts it."""
     transfer = await parts().payouts.let_go(transfer_id, by())
-    payouts.ring(parts().refs.payouts)
+    queue.ring(parts().refs.payouts)
     return await _one(transfer)
 
 
