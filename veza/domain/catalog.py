@@ -279,7 +279,7 @@ def fold_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Tags folded, each once, in the order given. Raises Invalid for too many, an empty or a long one."""
     folded = tuple(dict.fromkeys(map(fold_tag, tags)))
     if len(folded) > MAX_TAGS or not all(1 <= len(tag) <= TAG_LENGTH for tag in folded):
-        raise Invalid(f"A product has at most {MAX_TAGS} tags of 1 to {TAG_LENGTH} characters.", field="tags")
+        raise Invalid(f"There can be at most {MAX_TAGS} tags, of 1 to {TAG_LENGTH} characters.", field="tags")
     return folded
 
 

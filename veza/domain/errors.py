@@ -53,6 +53,16 @@ class TooLarge(Refusal):
     code = "too_large"
 
 
+class TooMany(Refusal):
+    """It would be heard, were it not the hundredth time; ``retry_after`` seconds from now it is."""
+
+    code = "too_many_requests"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class Unavailable(Refusal):
     """A service this needs cannot be reached now; nothing was changed that a retry would repeat."""
 

@@ -31,6 +31,7 @@ STATUS: Mapping[type[domain.Refusal], int] = {
     domain.NotFound: 404,
     domain.Conflict: 409,
     domain.TooLarge: 413,
+    domain.TooMany: 429,
     domain.Unavailable: 503,
 }
 
@@ -121,6 +122,8 @@ def _refusal(refusal: domain.Refusal) -> Answer:
     headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(refusal, domain.TooMany):
+        headers["Retry-After"] = str(refusal.retry_after)
     return Answer(status, refusal.code, sentence, details, headers)
 
 
