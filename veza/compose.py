@@ -23,14 +23,19 @@ from veza.domain.attempts import RetryPolicy
 from veza.domain.ids import IdMint, system_mint, utc_now
 from veza.domain.invoices import Billing, Issuer
 from veza.domain.ledger import Finding
+from veza.domain.live import Timing
 from veza.domain.orders import Terms
+from veza.domain.stream_keys import StreamKeys
 from veza.gateways.hyperswitch import Hyperswitch
+from veza.gateways.ingest import Ingest
+from veza.gateways.ingest.mediamtx import MediaMtx
+from veza.gateways.ingest.nginx_rtmp import NginxRtmp
 from veza.gateways.invoice_pdf import Printer
 from veza.gateways.objects import LocalObjects
 from veza.gateways.passwords import Passwords
 from veza.gateways.stripe import Stripe
 from veza.http.app import VezaApp, create_app
-from veza.http.parts import Check, Checkout, CheckResult, ConfigSummary, HttpSettings, Parts, Selling
+from veza.http.parts import Broadcasting, Check, Checkout, CheckResult, ConfigSummary, HttpSettings, Parts, Selling
 from veza.http.states import States
 from veza.http.tokens import Tokens
 from veza.settings import Settings
@@ -43,6 +48,7 @@ from veza.store.disputes import Disputes
 from veza.store.invoices import Invoices
 from veza.store.ledger import Ledger
 from veza.store.library import Library
+from veza.store.live import LiveRows
 from veza.store.orders import Orders
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
@@ -53,10 +59,12 @@ from veza.store.reversals import Reversals
 from veza.store.reviews import Reviews
 from veza.store.sales import Sales
 from veza.store.sessions import Sessions
+from veza.store.streams import Streams
 from veza.supervisors import Supervisor, run_tree
 from veza.supervisors.tree import TreeParts, tree
 
 NO_KEY = "sk_not_configured"  # the client insists on one; the provider will refuse it, which is then told as such
+INGEST_SECONDS = 5.0  # for an answer of the ingest server, which is near: an encoder waits for some of them
 DISK_FLOOR_BYTES = 1 << 30  # less than this is a few uploads, or an hour of a busy server's logs and WAL
 
 
@@ -88,10 +96,12 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
         LocalObjects.open(settings.veza_data_dir / "objects") as objects,
         open_hyperswitch(settings) as hyperswitch,
         open_stripe(settings) as stripe,
+        open_ingest(settings) as ingest,
     ):
         payments, payouts, connect = Payments(database), Payouts(database, new_id, delay), Connect(database, delay)
         reconciliations = Reconciliations(database, new_id)
         disputes = Disputes(database, new_id, delay)
+        on_air = LiveRows(database, new_id())
         root, refs = tree(
             TreeParts(
                 payments=payments,
@@ -110,6 +120,10 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
                 reversals=Reversals(database),
                 disputes=disputes,
                 payouts_configured=settings.payouts_configured,
+                clock=utc_now,
+                sessions=on_air,
+                ingest=ingest,
+                timing=Timing(settings.live_poll_seconds, settings.live_stall_seconds, settings.live_grace_seconds),
             )
         )
         parts = Parts(
@@ -144,6 +158,9 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             ledger=Ledger(database),
             stripe=stripe,
             selling=Selling(States(secret, utc_now), settings.payouts_configured, settings.stripe_webhook_secrets),
+            streams=Streams(database),
+            sessions_on_air=on_air,
+            broadcasting=_broadcasting(settings),
         )
         await _first_admin(settings, parts)
         await parts.invoices.begin(_billing(settings))
@@ -168,6 +185,27 @@ def open_stripe(settings: Settings) -> AbstractAsyncContextManager[Stripe]:
         timeout=settings.provider_timeout_seconds,
         currency=settings.platform_currency,
     )
+
+
+@asynccontextmanager
+async def open_ingest(settings: Settings) -> AsyncIterator[Ingest | None]:
+    """The ingest server, none where none is set up."""
+    if not settings.ingest_configured:
+        yield None
+    elif settings.ingest_server == "mediamtx":
+        async with MediaMtx.open(
+            api_url=settings.ingest_stat_url, hls_base_url=settings.players_url, timeout=INGEST_SECONDS
+        ) as server:
+            yield server
+    else:
+        async with NginxRtmp.open(
+            stat_url=settings.ingest_stat_url,
+            control_url=settings.ingest_control_url,
+            hls_base_url=settings.players_url,
+            application=settings.ingest_application,
+            timeout=INGEST_SECONDS,
+        ) as nginx:
+            yield nginx
 
 
 async def _first_admin(settings: Settings, parts: Parts) -> None:
@@ -222,6 +260,16 @@ def _billing(settings: Settings) -> Billing:
     return Billing(issuer, settings.vat_rates)
 
 
+def _broadcasting(settings: Settings) -> Broadcasting:
+    return Broadcasting(
+        keys=StreamKeys(settings.stream_key_secret.get_secret_value().encode()),
+        encoder_url=settings.encoder_url,
+        players_url=settings.players_url,
+        application=settings.ingest_application,
+        hook_token=settings.ingest_hook_token.get_secret_value() if settings.ingest_configured else "",
+    )
+
+
 def _summary(settings: Settings) -> ConfigSummary:
     return ConfigSummary(
         jwt_secret_set=bool(settings.jwt_secret.get_secret_value()),
@@ -243,7 +291,7 @@ def _checks(settings: Settings, database: Database, root: Supervisor, refs: Refs
         "database": partial(_check_database, database),
         "redis": _not_configured,
         "s3": _not_configured,
-        "ingest": _not_configured,
+        "ingest": partial(_check_ingest, refs) if settings.ingest_configured else _not_configured,
         "disk": partial(_check_disk, settings.veza_data_dir),
         "actors": partial(_check_actors, settings, root, refs),
     }
@@ -256,6 +304,14 @@ async def _check_database(database: Database) -> CheckResult:
 
 async def _not_configured() -> CheckResult:
     return CheckResult("not_configured")
+
+
+async def _check_ingest(refs: Refs) -> CheckResult:
+    """Degraded while it does not answer: what is on air goes on, and nobody is dropped for it."""
+    found = refs.live.ingest
+    if found is None or found.silent_since is not None:
+        return CheckResult("degraded", {"error": "the ingest server does not answer"})
+    return CheckResult("ok", {"streams": found.streams})
 
 
 async def _check_disk(folder: Path) -> CheckResult:

@@ -6,6 +6,7 @@ development what is missing is generated and kept under the data directory.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable
 from decimal import Decimal
@@ -47,6 +48,8 @@ def _read_by(parse: Callable[[str], T]) -> Callable[[object], object]:
     """A text is for ``parse`` to read; what is none is a default."""
     return lambda value: parse(value) if isinstance(value, str) else value
 
+
+HOOK_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}", re.ASCII)
 
 Network = IPv4Network | IPv6Network
 Url = Annotated[str, AfterValidator(_no_slash)]
@@ -113,6 +116,17 @@ class Settings(BaseSettings):
     transfer_ambiguity_seconds: int = Field(600, ge=1)
     reconcile_seconds: int = Field(60, ge=1)
 
+    rtmp_url: Url = ""
+    hls_base_url: Url = ""
+    ingest_server: Literal["nginx-rtmp", "mediamtx"] = "nginx-rtmp"
+    ingest_stat_url: Url = ""
+    ingest_control_url: Url = ""
+    ingest_hook_token: SecretStr = SecretStr("")
+    stream_key_secret: SecretStr = SecretStr("")
+    live_poll_seconds: float = Field(2, gt=0, le=60)
+    live_stall_seconds: float = Field(6, gt=0, le=300)
+    live_grace_seconds: float = Field(60, ge=0, le=1800)
+
     upload_max_mb: int = Field(2048, ge=1)
     trusted_proxies: Annotated[tuple[Network, ...] | None, NoDecode, BeforeValidator(_networks)] = None
     """Whose `X-Forwarded-For` is believed; None while nobody has said."""
@@ -142,6 +156,25 @@ class Settings(BaseSettings):
         return _split(self.stripe_webhook_secret.get_secret_value())
 
     @property
+    def encoder_url(self) -> str:
+        """Where encoders publish to, without the key; in development a server on this machine is taken for granted."""
+        return self.rtmp_url or ("" if self.production else "rtmp://127.0.0.1:1935/live")
+
+    @property
+    def players_url(self) -> str:
+        """Under which players find each stream's playlist."""
+        return self.hls_base_url or ("" if self.production else "http://127.0.0.1:8088/hls")
+
+    @property
+    def ingest_application(self) -> str:
+        """The ingest server's name for where encoders publish to: the path of RTMP_URL."""
+        return urlsplit(self.encoder_url).path.strip("/")
+
+    @property
+    def ingest_configured(self) -> bool:
+        return bool(self.ingest_stat_url)
+
+    @property
     def payments_configured(self) -> bool:
         return bool(self.hyperswitch_api_key.get_secret_value())
 
@@ -165,6 +198,12 @@ REQUIRED_IN_PRODUCTION = (
 )
 
 
+REQUIRED_WITH_RTMP_URL = ("hls_base_url", "ingest_stat_url", "ingest_hook_token", "stream_key_secret")
+
+KEPT_SECRETS = ("jwt_secret", "stream_key_secret", "ingest_hook_token")
+"""In development one that is missing is made once and kept."""
+
+
 def load() -> Settings:
     """The settings of this process. Raises SettingsError, whose message names all that is wrong, never a value."""
     try:
@@ -176,7 +215,8 @@ def load() -> Settings:
     if settings.production:
         return settings
     make_data_dir(settings)
-    return settings.model_copy(update={"jwt_secret": _kept_secret(settings, "jwt_secret", settings.jwt_secret)})
+    kept = {name: _kept_secret(settings, name, getattr(settings, name)) for name in KEPT_SECRETS}
+    return settings.model_copy(update=kept)
 
 
 def make_data_dir(settings: Settings) -> None:
@@ -217,9 +257,33 @@ def _problems(settings: Settings) -> list[str]:
     needed = settings.provider_timeout_seconds + RECORD_SECONDS
     if settings.transfer_claim_seconds <= needed:
         problems.append(f"TRANSFER_CLAIM_SECONDS: longer than {needed:g} s, a call to the provider and its record")
+    problems += _live_problems(settings)
     if settings.production:
         problems += [
             f"{name.upper()}: required in production" for name in REQUIRED_IN_PRODUCTION if _empty(settings, name)
+        ]
+    return problems
+
+
+def _live_problems(settings: Settings) -> list[str]:
+    problems = []
+    if settings.rtmp_url and not (
+        settings.rtmp_url.startswith(("rtmp://", "rtmps://")) and settings.ingest_application
+    ):
+        problems.append("RTMP_URL: a URL such as rtmp://live.veza.example/live, its path the ingest application's name")
+    if settings.ingest_stat_url and settings.ingest_server == "nginx-rtmp" and not settings.ingest_control_url:
+        problems.append("INGEST_CONTROL_URL: needed beside INGEST_STAT_URL, or nobody can be dropped")
+    key = settings.stream_key_secret.get_secret_value()
+    if key and len(key.encode()) < MIN_SECRET_BYTES:
+        problems.append(f"STREAM_KEY_SECRET: at least {MIN_SECRET_BYTES} bytes")
+    token = settings.ingest_hook_token.get_secret_value()
+    if token and not HOOK_TOKEN.fullmatch(token):
+        problems.append("INGEST_HOOK_TOKEN: at least 16 letters, digits, hyphens and underscores; it is part of a URL")
+    if settings.production and settings.rtmp_url:
+        problems += [
+            f"{name.upper()}: required in production where RTMP_URL is set"
+            for name in REQUIRED_WITH_RTMP_URL
+            if _empty(settings, name)
         ]
     return problems
 

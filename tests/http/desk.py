@@ -5,7 +5,7 @@ What concerns accounts needs no actors and no providers; passwords cost as littl
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -106,9 +106,16 @@ class Forgetful(httpx.Cookies):
 
 @asynccontextmanager
 async def open_desk(
-    db: Database, *blueprints: Blueprint, passwords: Passwords | None = None, **settings: Any
+    db: Database,
+    *blueprints: Blueprint,
+    passwords: Passwords | None = None,
+    more: Mapping[str, object] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Desk]:
-    """A desk over ``db`` with a test's own blueprints beside the app's; keyword arguments are HttpSettings."""
+    """A desk over ``db`` with a test's own blueprints beside the app's; keyword arguments are HttpSettings.
+
+    ``more`` are further parts, for routes that need more than an account.
+    """
     people = People()
     parts = Parts.only(
         clock=people.clock,
@@ -121,6 +128,7 @@ async def open_desk(
         sessions=Sessions(db),
         passwords=passwords or Passwords(cheap_hasher()),
         tokens=Tokens(b"k" * 32, people.clock, people.new_id),
+        **(more or {}),
     )
     app, shutdown = create_app(), trio.Event()
     for blueprint in blueprints:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from veza.actors.core import Ref
+from veza.actors.live import Live
 from veza.actors.onboarding import OnboardingRef
 from veza.actors.payments import Messages as PaymentsMessages
 from veza.actors.payments import Till
@@ -22,3 +23,4 @@ class Refs:
     refunds: BellRef
     reversals: BellRef
     disputes: BellRef
+    live: Live

@@ -23,9 +23,11 @@ from veza.http.routes import (
     auth,
     disputes,
     health,
+    hooks,
     hyperswitch,
     invoices,
     ledger,
+    live_status,
     media,
     orders,
     products,
@@ -33,6 +35,8 @@ from veza.http.routes import (
     reviews,
     sales,
     sell,
+    stream_keys,
+    streams,
     stripe,
     transfers,
     users,
@@ -55,6 +59,10 @@ BLUEPRINTS = (
     stripe.api,
     transfers.api,
     ledger.api,
+    streams.api,
+    stream_keys.api,
+    live_status.api,
+    hooks.api,
     actors.api,
 )  # fmt: skip
 """Served under ``/api/v1``: a line each."""
@@ -76,7 +84,7 @@ class VezaApp(QuartTrio):
         """Give the routes what they work with. The composition root does this once, before it listens."""
         self.extensions[EXTENSION] = parts
         self.edge = Edge(
-            cast(ASGIApp, self.asgi_app),
+            live_status.Desk(cast(ASGIApp, self.asgi_app), parts),
             new_id=parts.new_id,
             max_in_flight=parts.settings.max_in_flight,
             leaving=parts.leaving,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, cast
+from uuid import UUID
 
 import trio
 from quart import current_app
@@ -13,6 +14,7 @@ from veza.actors.core import SupervisorView
 from veza.actors.refs import Refs
 from veza.domain.ids import Clock, NewId
 from veza.domain.orders import Terms
+from veza.domain.stream_keys import StreamKeys
 from veza.gateways.invoice_pdf import Printer
 from veza.gateways.objects import Objects
 from veza.gateways.passwords import Passwords
@@ -29,6 +31,7 @@ from veza.store.disputes import Disputes
 from veza.store.invoices import Invoices
 from veza.store.ledger import Ledger
 from veza.store.library import Library
+from veza.store.live import LiveRows
 from veza.store.orders import Orders
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
@@ -37,6 +40,7 @@ from veza.store.refunds import Refunds
 from veza.store.reviews import Reviews
 from veza.store.sales import Sales
 from veza.store.sessions import Sessions
+from veza.store.streams import Streams
 
 EXTENSION = "veza.parts"
 
@@ -104,6 +108,23 @@ class Selling:
 
 
 @dataclass(frozen=True)
+class Broadcasting:
+    """What streams go on air under. ``encoder_url`` and ``players_url`` are where encoders and players go.
+
+    ``hook_token`` is the ingest server's, in the address of our hooks; ``application`` is its name for our streams.
+    """
+
+    keys: StreamKeys
+    encoder_url: str
+    players_url: str
+    application: str
+    hook_token: str
+
+    def hls_url(self, stream_id: UUID) -> str:
+        return f"{self.players_url}/{stream_id}/index.m3u8"
+
+
+@dataclass(frozen=True)
 class Unbound:
     """Stands for a part that is not there."""
 
@@ -155,6 +176,9 @@ class Parts:
     ledger: Ledger
     stripe: Stripe
     selling: Selling
+    streams: Streams
+    sessions_on_air: LiveRows
+    broadcasting: Broadcasting
 
     @classmethod
     def only(cls, **some: Any) -> Parts:

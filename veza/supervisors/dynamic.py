@@ -95,6 +95,10 @@ class Dynamic(Supervisor, Generic[K, M, S]):
         """Whose children are there, in start order."""
         return [entry.key for entry in self._entries.values()]
 
+    def children(self) -> list[tuple[K, Ref[M, S]]]:
+        """The children that are there, by key, in start order."""
+        return [(entry.key, entry.child.ref) for entry in self._entries.values()]
+
     async def stop(self, key: K, *, within: float = STOP_WITHIN_S) -> None:
         """Stop a child in order, cut it short after so many seconds; returns when it is gone.
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from random import Random
+from uuid import UUID
 
 from veza.actors.disputes import Disputer
+from veza.actors.ingest_poller import IngestPoller
+from veza.actors.live import Live, NoSessions
 from veza.actors.onboarding import Onboarder
 from veza.actors.payments import Payments
 from veza.actors.payouts import Payer
@@ -16,21 +19,31 @@ from veza.actors.reconciler import Reconciler
 from veza.actors.refs import Refs
 from veza.actors.refunds import Refunder
 from veza.actors.reversals import Reverser
+from veza.actors.session_holder import SessionHolder, may_be_elsewhere
+from veza.actors.stream_session import StreamSessionActor, Studio
 from veza.domain.attempts import RetryPolicy
-from veza.domain.ids import NewId
+from veza.domain.audience import Audience
+from veza.domain.ids import Clock, NewId
+from veza.domain.ingest import Watch
+from veza.domain.live import StreamSession, Timing
 from veza.gateways.hyperswitch import Hyperswitch
+from veza.gateways.ingest import Ingest
 from veza.gateways.stripe import Stripe
 from veza.store.connect import Connect
 from veza.store.disputes import Disputes
+from veza.store.live import LiveRows
 from veza.store.payments import Payments as PaymentRows
 from veza.store.payouts import Payouts
 from veza.store.reconciliations import Reconciliations
 from veza.store.refund_queue import RefundQueue
 from veza.store.reversals import Reversals
 from veza.supervisors.child import Intensity, permanent
+from veza.supervisors.dynamic import dynamic
 from veza.supervisors.supervisor import Supervisor, one_for_one
 
 BLIPS = Intensity(restarts=3, per_seconds=60)  # a network blip fits; a bug does not
+
+SESSIONS = 20_000  # twice what was measured in one process; an ingest server fills its line long before
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,10 @@ class TreeParts:
     reversals: Reversals
     disputes: Disputes
     payouts_configured: bool
+    clock: Clock
+    sessions: LiveRows
+    ingest: Ingest | None
+    timing: Timing
 
 
 def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
@@ -97,5 +114,34 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
     # One for one: each works from its own rows, and none holds anything of another's that a restart would stale.
     children = (payouts, onboarding, reversals, refunds, disputes, payments, reconciler)
     money = one_for_one("money", *children, intensity=BLIPS)
-    refs = Refs(payments.ref, payouts.ref, onboarding.ref, reconciler.ref, refunds.ref, reversals.ref, disputes.ref)
-    return one_for_one("veza", money, intensity=BLIPS), refs
+    on_air, live = _live(parts)
+    refs = Refs(
+        payments.ref, payouts.ref, onboarding.ref, reconciler.ref, refunds.ref, reversals.ref, disputes.ref, live
+    )
+    return one_for_one("veza", money, *on_air, intensity=BLIPS), refs
+
+
+def _live(parts: TreeParts) -> tuple[list[Supervisor], Live]:
+    """The part that is on air, none where no ingest server is set up, and the doors to it."""
+    watches: dict[UUID, Watch] = {}
+    peaks: dict[UUID, int] = {}
+    taken: dict[UUID, StreamSession] = {}
+    audience = Audience()
+    server = parts.ingest
+    if server is None:
+        return [], Live(NoSessions(), audience, watches)
+    studio = Studio(
+        parts.sessions, server, parts.clock, parts.new_id, parts.timing, watches=watches, peaks=peaks, taken=taken
+    )
+
+    def session(stream_id: UUID) -> StreamSessionActor:
+        return StreamSessionActor(stream_id, studio)
+
+    sessions = dynamic("sessions", session, limit=SESSIONS, intensity=BLIPS)
+    holder = permanent("holder", lambda: SessionHolder(parts.sessions, sessions, audience, watches, peaks, taken))
+    poller = permanent(
+        "ingest", lambda: IngestPoller(server, sessions, partial(may_be_elsewhere, holder.ref), parts.timing, watches)
+    )
+    # The holder stops last: it lets go of what the sessions have written by then.
+    on_air = one_for_one("live", holder, sessions, poller, intensity=BLIPS)
+    return [on_air], Live(sessions, audience, watches, poller.ref, holder.ref)

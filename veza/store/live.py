@@ -1,0 +1,255 @@
+"""Sessions' rows, and who holds them. A row is written by the process that holds it alone: `where holder = ...`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from veza.domain.ingest import Audio, Publisher, Video
+from veza.domain.live import Figures, Permission, SessionEnd, Status, StreamSession, StreamState, status
+from veza.store.bridge import Database, Record, Transaction
+
+LEASE: Final = timedelta(seconds=5)  # a process is seen every second: a few lost ones are a pause, not a death
+
+SESSION: Final = """
+s.id, s.stream_id, s.state, s.ingest, s.boot, s.client_id, s.key_version, t.changes, s.started_at, s.live_at,
+s.reconnects, s.peak_viewers, s.bytes_before, s.ready, s.video, s.audio
+"""
+
+PERMISSION: Final = """
+SELECT key_version, changes, coalesce((SELECT enabled FROM feature_flags WHERE name = 'live.ingest'), true) AS enabled
+FROM streams WHERE id = $1 FOR UPDATE
+"""
+
+# A process that fell may have told pollers of changes that it had not written: what we tell comes after those.
+UNTOLD: Final = 100  # changes within the second or so that a write takes, or a database that is away for a while
+
+TAKE: Final = f"""
+WITH t AS (UPDATE streams SET changes = changes + {UNTOLD} WHERE id = $1 RETURNING id, changes)
+UPDATE stream_sessions s SET holder = $2 FROM t WHERE s.stream_id = t.id AND s.ended_at IS NULL RETURNING {SESSION}
+"""
+
+TAKE_LAPSED: Final = f"""
+WITH lapsed AS (
+    SELECT s.id, s.stream_id FROM stream_sessions s LEFT JOIN live_processes p ON p.id = s.holder
+    WHERE s.ended_at IS NULL AND s.holder <> $1 AND (p.id IS NULL OR p.seen_at < now() - $2::interval)
+    ORDER BY s.id LIMIT $3 FOR UPDATE OF s SKIP LOCKED
+), t AS (
+    UPDATE streams SET changes = changes + {UNTOLD} FROM lapsed WHERE streams.id = lapsed.stream_id
+    RETURNING streams.id, streams.changes
+)
+UPDATE stream_sessions s SET holder = $1 FROM lapsed, t WHERE s.id = lapsed.id AND t.id = s.stream_id
+RETURNING {SESSION}
+"""
+
+INSERT: Final = """
+INSERT INTO stream_sessions (id, stream_id, state, holder, ingest, boot, client_id, key_version, started_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+"""
+
+SAVE: Final = """
+UPDATE stream_sessions SET state = $3, ingest = $4, boot = $5, client_id = $6, key_version = $7, live_at = $8,
+    reconnects = $9, peak_viewers = greatest(peak_viewers, $10), bytes_before = $11, bytes_in = $12, ready = $13,
+    video = $14, audio = $15
+WHERE id = $1 AND holder = $2 AND ended_at IS NULL
+"""
+
+END: Final = """
+UPDATE stream_sessions SET state = 'ended', ended_at = $3, end_reason = $4, ingest = NULL, boot = NULL,
+    client_id = NULL, peak_viewers = greatest(peak_viewers, $5), bytes_before = $6, bytes_in = $6
+WHERE id = $1 AND holder = $2 AND ended_at IS NULL
+"""
+
+SEEN: Final = """
+INSERT INTO live_processes (id, viewers) VALUES ($1, coalesce($2::jsonb, '{}'))
+ON CONFLICT (id) DO UPDATE SET seen_at = now(), viewers = coalesce($2::jsonb, live_processes.viewers)
+"""
+
+REVOKED: Final = """
+SELECT s.stream_id FROM stream_sessions s JOIN streams t ON t.id = s.stream_id
+WHERE s.holder = $1 AND s.ended_at IS NULL AND s.key_version <> t.key_version
+"""
+
+ELSEWHERE: Final = f"""
+SELECT {SESSION} FROM stream_sessions s JOIN streams t ON t.id = s.stream_id
+WHERE s.ended_at IS NULL AND s.holder <> $1
+"""
+
+FIGURES: Final = """
+UPDATE stream_sessions s SET bytes_in = f.bytes_in, peak_viewers = greatest(s.peak_viewers, f.viewers)
+FROM unnest($2::uuid[], $3::bigint[], $4::integer[]) AS f (id, bytes_in, viewers)
+WHERE s.id = f.id AND s.holder = $1 AND s.ended_at IS NULL
+"""
+
+STATUS: Final = """
+SELECT coalesce(s.state, t.state) AS state, t.changes FROM streams t
+LEFT JOIN stream_sessions s ON s.stream_id = t.id AND s.ended_at IS NULL WHERE t.id = $1
+"""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a round learns: sessions that other processes hold, their viewers, and which of ours lost their key."""
+
+    sessions: tuple[StreamSession, ...]
+    viewers: Mapping[UUID, int]
+    revoked: tuple[UUID, ...]
+
+
+class LiveRows:
+    """The rows as one process works with them: ``holder`` is its name among those that hold sessions."""
+
+    def __init__(self, db: Database, holder: UUID) -> None:
+        self._db = db
+        self._holder = holder
+
+    async def take(self, stream_id: UUID) -> StreamSession | None:
+        """Hold a stream's open session, whoever held it before; None if there is none."""
+        async with self._db.transaction() as tx:
+            row = await tx.fetchrow(TAKE, stream_id, self._holder)
+        return None if row is None else _session(row)
+
+    async def take_lapsed(self, limit: int) -> list[StreamSession]:
+        """Hold at most ``limit`` sessions whose processes were not seen for the length of a lease."""
+        async with self._db.transaction() as tx:
+            return [_session(row) for row in await tx.fetch(TAKE_LAPSED, self._holder, LEASE, limit)]
+
+    async def accept(self, decide: Callable[[Permission], StreamSession], stream_id: UUID) -> StreamSession | None:
+        """Write the session that ``decide`` makes of what the stream's row permits, new or begun anew.
+
+        None when an open session is another process's by now. Raises what ``decide`` raises.
+        """
+        async with self._db.transaction() as tx:
+            row = await tx.fetchrow(PERMISSION, stream_id)
+            session = decide(Permission(**dict(row)) if row is not None else Permission(None, 0, True))
+            if not session.reconnects:
+                await tx.execute(INSERT, *_key(session, self._holder), session.started_at)
+            elif not await self._write(tx, session, Figures(session.bytes_before, 0)):
+                return None
+            await _note_changes(tx, session)
+        return session
+
+    async def save(self, session: StreamSession, figures: Figures) -> bool:
+        """Write what has become of a session; False, and nothing is changed, when it isn't ours any more."""
+        async with self._db.transaction() as tx:
+            if not await self._write(tx, session, figures):
+                return False
+            await _note_changes(tx, session)
+        return True
+
+    async def end(self, session: StreamSession, figures: Figures, why: SessionEnd, now: datetime) -> bool:
+        """Write that it is over; False when it isn't ours any more. One that was never live leaves no row."""
+        async with self._db.transaction() as tx:
+            if session.live_at is None:
+                done = await tx.execute(
+                    "DELETE FROM stream_sessions WHERE id = $1 AND holder = $2 AND ended_at IS NULL",
+                    session.id,
+                    self._holder,
+                )
+            else:
+                values = (now, why, figures.peak_viewers, figures.bytes_in)
+                done = await tx.execute(END, session.id, self._holder, *values)
+                await tx.execute("UPDATE streams SET state = 'ended' WHERE id = $1", session.stream_id)
+            await _note_changes(tx, session)
+        return done.endswith(" 1")
+
+    async def seen(self, viewers: Mapping[UUID, int] | None) -> Elsewhere:
+        """Say that this process lives, and how many watch by it (None: as before); learn what the others do."""
+        told = None if viewers is None else json.dumps({str(stream_id): n for stream_id, n in viewers.items()})
+        async with self._db.transaction() as tx:
+            await tx.execute(SEEN, self._holder, told)
+            revoked = await tx.fetch(REVOKED, self._holder)
+            sessions = await tx.fetch(ELSEWHERE, self._holder)
+            counted = await tx.fetch(
+                "SELECT viewers FROM live_processes WHERE id <> $1 AND seen_at >= now() - $2::interval",
+                self._holder,
+                LEASE,
+            )
+        return Elsewhere(
+            tuple(map(_session, sessions)),
+            _added_up(json.loads(row["viewers"]) for row in counted),
+            tuple(row["stream_id"] for row in revoked),
+        )
+
+    async def mine(self) -> list[UUID]:
+        """The streams whose open sessions this process holds."""
+        sql = "SELECT stream_id FROM stream_sessions WHERE holder = $1 AND ended_at IS NULL"
+        return [row["stream_id"] for row in await self._db.fetch(sql, self._holder)]
+
+    async def note(self, figures: Mapping[UUID, Figures]) -> None:
+        """Write the figures of sessions, by their ids."""
+        columns = ([f.bytes_in for f in figures.values()], [f.peak_viewers for f in figures.values()])
+        async with self._db.transaction() as tx:
+            await tx.execute(FIGURES, self._holder, list(figures), *columns)
+
+    async def leave(self) -> None:
+        """Let go of everything: others take over at once. Forget processes that are long gone."""
+        async with self._db.transaction() as tx:
+            await tx.execute(
+                "DELETE FROM live_processes WHERE id = $1 OR seen_at < now() - interval '1 day'", self._holder
+            )
+
+    async def status(self, stream_id: UUID) -> Status | None:
+        """The status of a stream, as its rows have it; None for a stream that does not exist."""
+        row = await self._db.fetchrow(STATUS, stream_id)
+        return None if row is None else status(StreamState(row["state"]), changes=row["changes"])
+
+    async def _write(self, tx: Transaction, session: StreamSession, figures: Figures) -> bool:
+        s, (_, _, _, _, ingest, boot, client_id, _) = session, _key(session, self._holder)
+        done = await tx.execute(
+            SAVE,
+            s.id,
+            self._holder,
+            s.state,
+            ingest,
+            boot,
+            client_id,
+            s.key_version,
+            s.live_at,
+            s.reconnects,
+            figures.peak_viewers,
+            s.bytes_before,
+            figures.bytes_in,
+            s.ready,
+            None if s.video is None else json.dumps(asdict(s.video)),
+            None if s.audio is None else json.dumps(asdict(s.audio)),
+        )
+        return done == "UPDATE 1"
+
+
+def _key(session: StreamSession, holder: UUID) -> tuple[object, ...]:
+    s, p = session, session.publisher
+    of = (None, None, None) if p is None else (p.ingest, p.boot, p.client_id)
+    return s.id, s.stream_id, s.state, holder, *of, s.key_version
+
+
+async def _note_changes(tx: Transaction, session: StreamSession) -> None:
+    await tx.execute(
+        "UPDATE streams SET changes = greatest(changes, $2) WHERE id = $1", session.stream_id, session.changes
+    )
+
+
+def _added_up(each: Iterable[Mapping[str, int]]) -> dict[UUID, int]:
+    total: dict[UUID, int] = {}
+    for viewers in each:
+        for stream_id, count in viewers.items():
+            total[UUID(stream_id)] = total.get(UUID(stream_id), 0) + count
+    return total
+
+
+def _session(row: Record) -> StreamSession:
+    values = dict(row)
+    ingest, boot, client_id = (values.pop(name) for name in ("ingest", "boot", "client_id"))
+    publisher = None if ingest is None else Publisher(ingest, client_id, boot)
+    video, audio = values.pop("video"), values.pop("audio")
+    return StreamSession(
+        state=StreamState(values.pop("state")),
+        publisher=publisher,
+        video=None if video is None else Video(**json.loads(video)),
+        audio=None if audio is None else Audio(**json.loads(audio)),
+        **values,
+    )
