@@ -130,6 +130,7 @@ class FakeTable:
 
     key_versions: dict[UUID, int] = field(default_factory=lambda: {SHOW: 1})
     changes: dict[UUID, int] = field(default_factory=dict)
+    banned: set[UUID] = field(default_factory=set)
     enabled: bool = True
     away: bool = False
     crash: Exception | None = None  # raised once by the next round of a holder
@@ -165,7 +166,14 @@ class FakeRows:
     async def accept(self, decide: Callable[[Permission], StreamSession], stream_id: UUID) -> StreamSession | None:
         await self._turn()
         table = self.table
-        session = decide(Permission(table.key_versions.get(stream_id), table.changes.get(stream_id, 0), table.enabled))
+        session = decide(
+            Permission(
+                table.key_versions.get(stream_id),
+                table.changes.get(stream_id, 0),
+                table.enabled,
+                stream_id in table.banned,
+            )
+        )
         if session.reconnects and not self._is_mine(session):
             return None
         self._put(session)
@@ -206,11 +214,12 @@ class FakeRows:
         return Elsewhere(
             tuple(session for holder, session in table.open.values() if holder != self.holder),
             added,
-            tuple(
-                stream_id
+            {
+                stream_id: SessionEnd.KEY_ROTATED
                 for stream_id, (holder, session) in table.open.items()
                 if holder == self.holder and session.key_version != table.key_versions.get(stream_id)
-            ),
+            }
+            | dict.fromkeys(table.banned & table.open.keys(), SessionEnd.BANNED),
         )
 
     async def mine(self) -> list[UUID]:

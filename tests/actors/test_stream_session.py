@@ -258,6 +258,19 @@ async def test_a_key_replaced_by_another_process_ends_the_session_within_two_sec
         assert station.server.encoders == {}
 
 
+async def test_whose_owner_is_banned_is_dropped_within_two_seconds_and_stays_out(autojump_clock: MockClock) -> None:
+    async with open_station() as station:
+        await station.on_air()
+        station.table.banned.add(SHOW)
+        began = trio.current_time()
+        await station.until(None)
+        assert trio.current_time() - began <= 2
+        assert station.server.encoders == {}
+        assert [why for _, _, why, _ in station.table.past] == [SessionEnd.BANNED]
+        with pytest.raises(Forbidden, match="banned"):
+            await station.publish()
+
+
 async def test_a_publisher_that_cannot_be_dropped_now_is_dropped_once_the_server_answers(
     autojump_clock: MockClock,
 ) -> None:

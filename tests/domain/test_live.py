@@ -86,6 +86,14 @@ def test_switched_off_a_session_may_be_come_back_to_and_none_begun() -> None:
     assert refused.value.code == "feature_disabled"
 
 
+def test_who_is_banned_is_not_let_in_to_an_open_session_either() -> None:
+    first = replace(let_in(Permission(3, 0)), state=StreamState.RECONNECTING)
+    for before in (None, first):
+        with pytest.raises(Forbidden) as refused:
+            let_in(Permission(3, 0, banned=True), before)
+        assert refused.value.code == "banned"
+
+
 @pytest.mark.parametrize(
     ("state", "is_live", "health", "poll_after_ms"),
     [

@@ -146,6 +146,20 @@ class Station:
                     encoder.thaw()
                     encoder.kill()
 
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator[httpx.AsyncClient]:
+        """A second process of Veza over the same database and ingest server, and a client of its API."""
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        second = start(veza("serve"), self.log, self.environment | {"PORT": str(port)})
+        try:
+            until(f"{url}/readyz", second, self.log)
+            async with httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=20, verify=NO_CERTIFICATES) as http:
+                yield http
+        finally:
+            second.kill()
+            second.wait()
+
     def start_veza(self) -> None:
         self.veza = start(veza("serve"), self.log, self.environment)
         self.await_ready()

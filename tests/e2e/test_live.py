@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import httpx
+import psutil
 import psycopg
 import pytest
 import trio
@@ -233,6 +235,42 @@ async def test_encoders_of_an_ingest_server_that_restarts_come_back_into_their_s
         await creator.until("live")
         [session] = await creator.sessions()
         assert session["reconnects"] == 1
+
+
+async def test_after_a_reload_encoders_come_back_when_the_old_worker_is_ended(station: Station) -> None:
+    async with station.creator() as creator:
+        encoder = creator.publish()
+        await creator.until("live")
+        station.nginx.send_signal(signal.SIGHUP)
+        await creator.until("reconnecting")  # the old worker goes on serving it, and nobody sees that
+        assert encoder.running
+        for worker in psutil.Process(station.nginx.pid).children():
+            if "shutting down" in worker.name() + " ".join(worker.cmdline()):
+                worker.kill()
+        assert await encoder.ended() != 0
+        creator.publish()
+        await creator.until("live")
+        [session] = await creator.sessions()
+        assert session["reconnects"] == 1
+
+
+async def test_two_processes_tell_the_same_and_one_takes_over_from_the_other(station: Station) -> None:
+    async with station.creator() as creator, station.beside() as other:
+        creator.publish()
+        await creator.until("live")
+        first = creator.http
+        creator.http = other
+        await creator.until("live")
+        station.kill_veza()  # the one that holds the session
+        creator.encoders[0].freeze()
+        await creator.until("stalled")
+        creator.encoders[0].thaw()
+        await creator.until("live")
+        station.start_veza()
+        creator.http = first
+        await creator.until("live")
+        [session] = await creator.sessions()
+        assert (session["reconnects"], session["ended_at"]) == (0, None)
 
 
 async def test_no_key_is_in_any_log_metric_address_or_page(station: Station) -> None:

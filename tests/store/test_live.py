@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
@@ -218,7 +219,7 @@ async def test_each_process_learns_what_the_others_hold_and_how_many_watch_there
     told = await stage.two.seen({stage.stream.id: 100})
     assert [other.id for other in told.sessions] == [session.id]
     assert told.viewers == {stage.stream.id: 6}
-    assert (await stage.two.seen(None)).revoked == ()
+    assert (await stage.two.seen(None)).revoked == {}
     assert (await stage.one.seen(None)).viewers == {stage.stream.id: 102}
     await stage.silence(TWO)
     assert (await stage.one.seen(None)).viewers == {stage.stream.id: 2}
@@ -227,8 +228,20 @@ async def test_each_process_learns_what_the_others_hold_and_how_many_watch_there
 async def test_a_session_whose_key_was_replaced_is_told_to_who_holds_it(stage: Stage) -> None:
     await stage.on_air()
     await Streams(stage.db).replace_key(stage.stream.id, lambda _: None)
-    assert (await stage.two.seen(None)).revoked == ()
-    assert (await stage.one.seen(None)).revoked == (stage.stream.id,)
+    assert (await stage.two.seen(None)).revoked == {}
+    assert (await stage.one.seen(None)).revoked == {stage.stream.id: SessionEnd.KEY_ROTATED}
+
+
+@pytest.mark.parametrize(
+    ("until", "banned"), [(timedelta(hours=1), True), (timedelta(seconds=-1), False), (None, False)]
+)
+async def test_a_session_of_who_is_banned_is_told_to_who_holds_it(
+    stage: Stage, until: timedelta | None, banned: bool
+) -> None:
+    await stage.on_air()
+    async with stage.db.transaction() as tx:
+        await tx.execute("UPDATE users SET banned_until = now() + $1::interval", until)
+    assert (await stage.one.seen(None)).revoked == ({stage.stream.id: SessionEnd.BANNED} if banned else {})
 
 
 async def test_figures_are_noted_for_what_one_holds_and_peaks_never_fall(stage: Stage) -> None:

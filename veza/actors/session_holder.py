@@ -1,7 +1,8 @@
 """Keeps this process's hold on its sessions: says every second that it lives, and learns what the others do.
 
 Sessions of a process that was not seen for a while are taken over; one of ours that another has taken is let go; one
-whose key was replaced, wherever that was asked for, is ended; one of ours that no actor minds gets one again.
+whose key was replaced or whose owner was banned, wherever that was done, is ended; one of ours that no actor minds gets
+one again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from veza.actors.core import Actor, AskFailed, Mailbox, Ref, Refuse
 from veza.actors.stream_session import EndSession, NoteElsewhere, SessionRef
 from veza.domain.audience import Audience
 from veza.domain.ingest import Watch
-from veza.domain.live import Figures, SessionEnd, StreamSession
+from veza.domain.live import Figures, StreamSession
 from veza.store.errors import StoreError
 from veza.store.live import Elsewhere
 
@@ -123,9 +124,9 @@ class SessionHolder(Actor[Never, HolderView]):
         for stream_id in elsewhere:
             if (ref := self._sessions.get(stream_id)) is not None:
                 ref.tell(NoteElsewhere())
-        for stream_id in found.revoked:
+        for stream_id, why in found.revoked.items():
             if (ref := self._sessions.get(stream_id)) is not None:
-                ref.tell(EndSession(SessionEnd.KEY_ROTATED))
+                ref.tell(EndSession(why))
         if elsewhere:
             await self._take_over()
         if viewers is not None:

@@ -136,7 +136,8 @@ class Permission:
 
     key_version: int | None
     changes: int
-    enabled: bool
+    enabled: bool = True
+    banned: bool = False
 
 
 def admit(
@@ -150,11 +151,13 @@ def admit(
 ) -> StreamSession:
     """The session of an encoder that is let in: a new one, with this id, or the open one that it comes back to.
 
-    Raises Forbidden for a key that was replaced or whose stream is gone, and where streaming is switched off; a
-    session that was begun before that may be come back to.
+    Raises Forbidden for a key that was replaced or whose stream is gone, for who is banned, and where streaming is
+    switched off; a session that was begun before that may be come back to.
     """
     if permission.key_version != claim.version:
         raise Forbidden("This stream key is not valid.", code="key_revoked")
+    if permission.banned:
+        raise Forbidden("This account is banned.", code="banned")
     if before is not None:
         return replace(
             before,

@@ -21,8 +21,9 @@ s.reconnects, s.peak_viewers, s.bytes_before, s.ready, s.video, s.audio
 """
 
 PERMISSION: Final = """
-SELECT key_version, changes, coalesce((SELECT enabled FROM feature_flags WHERE name = 'live.ingest'), true) AS enabled
-FROM streams WHERE id = $1 FOR UPDATE
+SELECT t.key_version, t.changes, u.banned_until > now() IS TRUE AS banned,
+    coalesce((SELECT enabled FROM feature_flags WHERE name = 'live.ingest'), true) AS enabled
+FROM streams t JOIN users u ON u.id = t.owner_id WHERE t.id = $1 FOR UPDATE OF t
 """
 
 # A process that fell may have told pollers of changes that it had not written: what we tell comes after those.
@@ -70,8 +71,9 @@ ON CONFLICT (id) DO UPDATE SET seen_at = now(), viewers = coalesce($2::jsonb, li
 """
 
 REVOKED: Final = """
-SELECT s.stream_id FROM stream_sessions s JOIN streams t ON t.id = s.stream_id
-WHERE s.holder = $1 AND s.ended_at IS NULL AND s.key_version <> t.key_version
+SELECT s.stream_id, CASE WHEN s.key_version <> t.key_version THEN 'key_rotated' ELSE 'banned' END AS why
+FROM stream_sessions s JOIN streams t ON t.id = s.stream_id JOIN users u ON u.id = t.owner_id
+WHERE s.holder = $1 AND s.ended_at IS NULL AND (s.key_version <> t.key_version OR u.banned_until > now())
 """
 
 ELSEWHERE: Final = f"""
@@ -93,11 +95,11 @@ LEFT JOIN stream_sessions s ON s.stream_id = t.id AND s.ended_at IS NULL WHERE t
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What a round learns: sessions that other processes hold, their viewers, and which of ours lost their key."""
+    """What a round learns: sessions that other processes hold, their viewers, and which of ours must end, and why."""
 
     sessions: tuple[StreamSession, ...]
     viewers: Mapping[UUID, int]
-    revoked: tuple[UUID, ...]
+    revoked: Mapping[UUID, SessionEnd]
 
 
 class LiveRows:
@@ -125,7 +127,7 @@ class LiveRows:
         """
         async with self._db.transaction() as tx:
             row = await tx.fetchrow(PERMISSION, stream_id)
-            session = decide(Permission(**dict(row)) if row is not None else Permission(None, 0, True))
+            session = decide(Permission(**dict(row)) if row is not None else Permission(None, 0))
             if not session.reconnects:
                 await tx.execute(INSERT, *_key(session, self._holder), session.started_at)
             elif not await self._write(tx, session, Figures(session.bytes_before, 0)):
@@ -172,7 +174,7 @@ class LiveRows:
         return Elsewhere(
             tuple(map(_session, sessions)),
             _added_up(json.loads(row["viewers"]) for row in counted),
-            tuple(row["stream_id"] for row in revoked),
+            {row["stream_id"]: SessionEnd(row["why"]) for row in revoked},
         )
 
     async def mine(self) -> list[UUID]:

@@ -7,6 +7,9 @@ CREATE TABLE feature_flags (
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- Who is banned until then may not publish, and is dropped; infinity for good, null for nobody's concern.
+ALTER TABLE users ADD COLUMN banned_until timestamptz;
+
 CREATE TABLE streams (
     id          uuid PRIMARY KEY,
     owner_id    uuid NOT NULL REFERENCES users ON DELETE CASCADE,
