@@ -28,6 +28,16 @@ PRODUCTION = {
 }
 
 
+LIVE = {
+    "RTMP_URL": "rtmp://live.veza.example/live",
+    "HLS_BASE_URL": "https://live.veza.example/hls",
+    "INGEST_STAT_URL": "http://10.0.0.1:8089/stat",
+    "INGEST_CONTROL_URL": "http://10.0.0.1:8089/control",
+    "INGEST_HOOK_TOKEN": "hooks-of-the-tests-1",
+    "STREAM_KEY_SECRET": "stream-keys-of-the-tests-" + "s" * 20,
+}
+
+
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the machine's and no .env file reaches these tests."""
@@ -93,6 +103,14 @@ def test_an_empty_setting_is_a_missing_one_in_production(monkeypatch: pytest.Mon
         ("PLATFORM_VAT_ID", "11123456782"),
         ("VAT_RATES", "twenty"),
         ("VAT_RATES", "podcast=20"),
+        ("RTMP_URL", "http://live.veza.example/live"),
+        ("RTMP_URL", "rtmp://live.veza.example"),
+        ("INGEST_SERVER", "srs"),
+        ("INGEST_HOOK_TOKEN", "short"),
+        ("INGEST_HOOK_TOKEN", "hooks/of/the/tests/1"),
+        ("STREAM_KEY_SECRET", "too-short"),
+        ("LIVE_POLL_SECONDS", "0"),
+        ("LIVE_GRACE_SECONDS", "1801"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named_and_its_value_is_not(
@@ -123,11 +141,40 @@ def test_an_issuer_that_charges_vat_has_a_vat_identifier(monkeypatch: pytest.Mon
     assert load().platform_vat_id is None
 
 
-def test_settings_show_no_secret_when_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_streaming_is_set_up_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, PRODUCTION | LIVE)
+    settings = load()
+    assert settings.ingest_configured
+    assert settings.ingest_application == "live"
+
+
+@pytest.mark.parametrize("name", sorted(LIVE))
+def test_in_production_no_part_of_live_streaming_may_be_missing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    set_all(monkeypatch, PRODUCTION | LIVE | {name: ""})
+    with pytest.raises(SettingsError, match=name):
+        load()
+
+
+def test_without_live_streaming_production_says_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, PRODUCTION)
+    settings = load()
+    assert (settings.encoder_url, settings.ingest_configured) == ("", False)
+
+
+def test_in_development_its_secrets_are_made_once_and_are_all_different() -> None:
+    first, second = load(), load()
+    made = [settings.stream_key_secret.get_secret_value() for settings in (first, second)]
+    assert made[0] == made[1]
+    assert len({made[0], first.jwt_secret.get_secret_value(), first.ingest_hook_token.get_secret_value()}) == 3
+
+
+def test_settings_show_no_secret_when_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = PRODUCTION | LIVE
+    set_all(monkeypatch, said)
     shown = repr(load())
-    for name in ("JWT_SECRET", "HYPERSWITCH_API_KEY", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET"):
-        assert PRODUCTION[name] not in shown
+    for name in said:
+        if name.endswith(("_SECRET", "_KEY", "_TOKEN")) and name != "HYPERSWITCH_PUBLISHABLE_KEY":
+            assert said[name] not in shown
 
 
 @pytest.mark.parametrize(

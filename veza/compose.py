@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
+from secrets import token_bytes
 from urllib.parse import urlsplit
 
 import trio
@@ -262,7 +263,8 @@ def _billing(settings: Settings) -> Billing:
 
 def _broadcasting(settings: Settings) -> Broadcasting:
     return Broadcasting(
-        keys=StreamKeys(settings.stream_key_secret.get_secret_value().encode()),
+        # Where live streaming is not set up there is no secret, and keys are neither shown nor taken.
+        keys=StreamKeys(settings.stream_key_secret.get_secret_value().encode() or token_bytes(32)),
         encoder_url=settings.encoder_url,
         players_url=settings.players_url,
         application=settings.ingest_application,

@@ -198,7 +198,7 @@ REQUIRED_IN_PRODUCTION = (
 )
 
 
-REQUIRED_WITH_RTMP_URL = ("hls_base_url", "ingest_stat_url", "ingest_hook_token", "stream_key_secret")
+REQUIRED_FOR_LIVE = ("rtmp_url", "hls_base_url", "ingest_stat_url", "ingest_hook_token", "stream_key_secret")
 
 KEPT_SECRETS = ("jwt_secret", "stream_key_secret", "ingest_hook_token")
 """In development one that is missing is made once and kept."""
@@ -279,10 +279,10 @@ def _live_problems(settings: Settings) -> list[str]:
     token = settings.ingest_hook_token.get_secret_value()
     if token and not HOOK_TOKEN.fullmatch(token):
         problems.append("INGEST_HOOK_TOKEN: at least 16 letters, digits, hyphens and underscores; it is part of a URL")
-    if settings.production and settings.rtmp_url:
+    if settings.production and (settings.rtmp_url or settings.ingest_stat_url):
         problems += [
-            f"{name.upper()}: required in production where RTMP_URL is set"
-            for name in REQUIRED_WITH_RTMP_URL
+            f"{name.upper()}: required in production for live streaming"
+            for name in REQUIRED_FOR_LIVE
             if _empty(settings, name)
         ]
     return problems

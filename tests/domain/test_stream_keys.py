@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -52,3 +53,8 @@ def test_no_stream_and_no_version_lends_another_its_key(one: UUID, other: UUID, 
 @given(st.text() | st.from_regex(r"sk_[a-z2-7]{32}_[a-z2-7]{32}", fullmatch=True))
 def test_arbitrary_text_is_no_key_and_no_trouble(text: str) -> None:
     assert KEYS.read(text) is None
+
+
+def test_no_keys_are_made_without_a_secret() -> None:
+    with pytest.raises(ValueError, match="secret"):
+        StreamKeys(b"")

@@ -284,6 +284,7 @@ async def test_a_dynamic_child_is_started_once_a_key_and_there_for_whoever_asks(
         with pytest.raises(Overloaded):
             live.start(9)
         assert live.keys() == [7, 8]
+        assert live.children() == [(7, live.get(7)), (8, live.get(8))]
 
 
 async def test_a_dynamic_child_that_finishes_makes_room(autojump_clock: MockClock) -> None:

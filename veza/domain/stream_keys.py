@@ -28,9 +28,14 @@ class KeyClaim:
 
 
 class StreamKeys:
-    """Makes and reads keys under one secret: whoever changes it replaces every key there is."""
+    """Makes and reads keys under one secret: whoever changes it replaces every key there is.
+
+    Raises ValueError for none: anyone could make keys.
+    """
 
     def __init__(self, secret: bytes) -> None:
+        if not secret:
+            raise ValueError("stream keys need a secret")
         self._secret = secret
 
     def key(self, stream_id: UUID, version: int) -> str:

@@ -120,6 +120,11 @@ class Broadcasting:
     application: str
     hook_token: str
 
+    @property
+    def configured(self) -> bool:
+        """Whether there is anywhere to publish to; without, keys are not shown."""
+        return bool(self.encoder_url)
+
     def hls_url(self, stream_id: UUID) -> str:
         return f"{self.players_url}/{stream_id}/index.m3u8"
 

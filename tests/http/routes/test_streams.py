@@ -20,7 +20,7 @@ from tests.http.desk import Desk, Pair, open_desk, refusal, signed
 from tests.people import NOON
 from tests.shop import Json, data
 from veza.actors.core import Overloaded
-from veza.actors.live import Live
+from veza.actors.live import Live, NoSessions
 from veza.actors.session_holder import HolderRef, HolderView
 from veza.actors.stream_session import EndSession, SessionRef
 from veza.domain.audience import Audience
@@ -589,3 +589,19 @@ async def test_past_sessions_are_told_with_how_long_they_were_live(studio: Studi
         "reconnects": 2,
     }
     assert len(data(await studio.call("GET", path(stream, "/sessions?limit=1&offset=1")))["sessions"]) == 1
+
+
+async def test_where_live_streaming_is_not_set_up_no_key_is_shown(db: Database) -> None:
+    nowhere = Broadcasting(StreamKeys(b"s" * 32), "", "", "", "")
+    more = {
+        "streams": Streams(db),
+        "refs": SimpleNamespace(live=Live(NoSessions(), Audience(), {})),
+        "broadcasting": nowhere,
+    }
+    with trio.fail_after(30):
+        async with open_desk(db, more=more) as desk:
+            user = await desk.sign_up()
+            await desk.http.post(STREAMS, json={"title": "Sunday"}, headers=signed(user.access))
+            assert refusal(await desk.get(KEY, user.access)) == (503, "live_not_configured")
+            [mine] = data(await desk.get(MINE, user.access))["streams"]
+            assert (mine["stream_key"], mine["rtmp_url"]) == (None, None)

@@ -40,10 +40,13 @@ class IngestOut(Out):
 
 
 class OwnStreamOut(StreamOut):
-    """``stream_key`` is a secret: who has it can publish. ``ingest`` is null while nothing is measured."""
+    """``stream_key`` is a secret: who has it can publish. ``ingest`` is null while nothing is measured.
 
-    stream_key: str
-    rtmp_url: str
+    Key and URL are null where live streaming is not set up.
+    """
+
+    stream_key: str | None
+    rtmp_url: str | None
     ingest: IngestOut | None
 
 
@@ -140,6 +143,9 @@ async def _drop(replaced: Replaced) -> bool:
 
 
 def _key_out(stream: Stream) -> KeyOut:
+    """Raises Unavailable where live streaming is not set up."""
+    if not parts().broadcasting.configured:
+        raise Unavailable("Live streaming is not set up here.", code="live_not_configured")
     return KeyOut(stream_id=stream.id, stream_key=_key(stream), rtmp_url=parts().broadcasting.encoder_url)
 
 
@@ -150,5 +156,7 @@ def _key(stream: Stream) -> str:
 def _own_out(stream: Stream) -> OwnStreamOut:
     measured = parts().refs.live.measured(stream.id)
     ingest = None if measured is None else IngestOut.of(measured, bitrate_bps=measured.bitrate)
-    own = {"stream_key": _key(stream), "rtmp_url": parts().broadcasting.encoder_url, "ingest": ingest}
+    own: dict[str, object] = {"stream_key": None, "rtmp_url": None, "ingest": ingest}
+    if parts().broadcasting.configured:
+        own |= {"stream_key": _key(stream), "rtmp_url": parts().broadcasting.encoder_url}
     return OwnStreamOut.of(stream, **what_is_on_air(stream), **own)
