@@ -162,6 +162,19 @@ async def test_a_ghost_is_dropped_for_the_encoder_that_comes_back(autojump_clock
         assert session.publisher.client_id == "2"
 
 
+async def test_an_old_key_does_not_drop_a_publisher_that_stands_still(autojump_clock: MockClock) -> None:
+    async with open_station() as station:
+        station.table.key_versions[SHOW] = 2
+        encoder = await station.publish(version=2)
+        await station.until(S.LIVE)
+        encoder.freeze()
+        await station.until(S.STALLED)
+        with pytest.raises(Forbidden, match="not valid"):
+            await station.publish(version=1)
+        assert station.server.kicked == []
+        assert station.state() is S.STALLED
+
+
 async def test_a_ghost_that_cannot_be_dropped_keeps_everyone_out_until_it_can(autojump_clock: MockClock) -> None:
     async with open_station() as station:
         (await station.on_air()).freeze()

@@ -32,6 +32,7 @@ from veza.domain.live import (
     StreamState,
     Timing,
     admit,
+    key_revoked,
 )
 from veza.domain.stream_keys import KeyClaim
 from veza.gateways.ingest import IngestAway
@@ -160,9 +161,8 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
         self._lost_ingest = False
         self._grace_until = 0.0  # trio time; kept while an encoder that came back has shown nothing yet
         self._alarm = 0
-        self._turn = trio.Semaphore(
-            1
-        )  # of who lets in or ends: what happens meanwhile is theirs to know, or is said again
+        # Of who lets in or ends: what happens meanwhile is theirs to know, or is said again.
+        self._turn = trio.Semaphore(1)
         self._pen = trio.Lock()
 
     async def start(self) -> None:
@@ -220,6 +220,8 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
     async def _try_to_let_in(self, claim: KeyClaim, publisher: Publisher) -> StreamSession:
         """Raises Refusal."""
         before = self._session
+        if before is not None and claim.version < before.key_version:
+            raise key_revoked()
         if before is not None and before.state is StreamState.STALLED:
             await self._drop()  # a ghost: its encoder came back, and its old connection was never closed
             self._grace_until = trio.current_time() + self._studio.timing.grace

@@ -155,7 +155,7 @@ def admit(
     switched off; a session that was begun before that may be come back to.
     """
     if permission.key_version != claim.version:
-        raise Forbidden("This stream key is not valid.", code="key_revoked")
+        raise key_revoked()
     if permission.banned:
         raise Forbidden("This account is banned.", code="banned")
     if before is not None:
@@ -179,6 +179,11 @@ def admit(
         changes=permission.changes + 1,
         started_at=now,
     )
+
+
+def key_revoked() -> Forbidden:
+    """Says the same of a key that was replaced, of one whose stream is gone, and of what is no key."""
+    return Forbidden("This stream key is not valid.", code="key_revoked")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from quart_schema import document_response, validate_response
 from veza.domain.errors import Forbidden, Invalid, NotFound, TooMany
 from veza.domain.failures import Failures
 from veza.domain.ingest import Attempt
-from veza.domain.live import StreamSession
+from veza.domain.live import StreamSession, key_revoked
 from veza.domain.stream_keys import KeyClaim
 from veza.gateways.ingest.mediamtx import read_auth
 from veza.gateways.ingest.nginx_rtmp import read_publish, read_publish_done
@@ -122,7 +122,7 @@ async def _let_in(attempt: Attempt, claim: KeyClaim) -> StreamSession:
 def _refused(attempt: Attempt, why: str) -> Forbidden:
     log.info("publish_refused", address=attempt.address, why=why)
     _failures().note(attempt.address, trio.current_time())
-    return Forbidden("This stream key is not valid.", code="key_revoked")
+    return key_revoked()
 
 
 def _check_patience(who: str | KeyClaim) -> None:
