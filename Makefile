@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.run.lock
 DEV_READY := $(VENV)/.dev.lock
 
-.PHONY: help run test test-fast check lint format bench lock clean debian
+.PHONY: help run test test-fast check lint format bench lock vendor clean debian
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,12 +23,11 @@ $(DEV_READY): requirements-dev.lock $(RUN_READY)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
 	cp requirements-dev.lock $@
 
-# The end-to-end tests run the Procfile against a PostgreSQL that Veza does not bring along: Debian's.
+# What the end-to-end tests run beside Veza: another PostgreSQL than its own, nginx with RTMP, ffmpeg, a browser.
 debian:
-	@ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || \
-		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql)
+	@sh tests/debian.sh
 
-run: $(RUN_READY)  ## Serve a demo on :8080: embedded PostgreSQL, sandbox providers, a demo seller, buyer and admin
+run: $(RUN_READY)  ## Serve a demo on :8080: embedded PostgreSQL, sandbox providers, live streaming, demo accounts
 	$(BIN)/veza demo
 
 lint: $(DEV_READY)
@@ -58,6 +57,15 @@ LOCK := $(BIN)/pip-compile --quiet --generate-hashes --all-build-deps --allow-un
 lock: $(DEV_READY)  ## Pin what pyproject.toml asks for, with hashes
 	$(LOCK) --output-file requirements.lock pyproject.toml
 	$(LOCK) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+
+# The one file that comes from elsewhere and is kept here, so that running Veza takes Python alone.
+HLS := hls.js-1.7.4
+HLS_SHA512 := dc697119d3ef4f6607bd060eb7ec8ecd3fc3122a2bfea255348ca51c0efb9207a805375042a8bbd06c1e7cd11498741e346ca30bc53adbe6ebbaa5bf4e99beb6
+vendor:  ## Fetch the player page's hls.js anew (takes npm), and check that it is the one we know
+	rm -rf build/vendor && mkdir -p build/vendor
+	cd build/vendor && npm pack --silent $(subst js-,js@,$(HLS)) && echo "$(HLS_SHA512)  $(HLS).tgz" | sha512sum --check
+	tar -xzf build/vendor/$(HLS).tgz -C build/vendor
+	cp build/vendor/package/LICENSE build/vendor/package/dist/hls.light.min.js veza/http/static/vendor/hls.js/
 
 clean:  ## Remove the environment and what the tools cached; var/ stays, it is data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis *.egg-info build

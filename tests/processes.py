@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import trio
 
+from tests.house import free_port
 from veza.settings import Settings
 
 START_SECONDS = 30.0  # interpreter, imports, migrations and the first connection, on a busy two-core machine
@@ -160,6 +161,12 @@ def production(dsn: str, directory: Path, **settings: object) -> dict[str, str]:
 
 def veza(*arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "veza", *arguments)
+
+
+def demo(**ports: int) -> tuple[str, ...]:
+    """``veza demo`` with what it starts beside the server on ports of its own, or those given."""
+    chosen = {name: free_port() for name in ("stripe", "hyperswitch", "rtmp", "hls", "stat")} | ports
+    return veza("demo", *(f"--{name}-port={port}" for name, port in chosen.items()))
 
 
 async def answering(url: str, started: Program, seconds: float = START_SECONDS) -> None:

@@ -69,14 +69,16 @@ def _parser() -> argparse.ArgumentParser:
     admin.add_argument("email")
     ledger = command("ledger", _ledger, "Run the ledger's seven invariants; exit 1 if one is broken.")
     ledger.add_argument("action", choices=["verify"])
-    for name, run, says in (
-        ("sandbox", _sandbox, "Serve stand-ins for Stripe and Hyperswitch, for development."),
-        ("demo", _demo, "Serve a demo: an embedded database, sandbox providers, accounts to try it with."),
-    ):
-        added = command(name, run, says)
-        added.add_argument("--stripe-port", type=int, default=Ports.stripe)
-        added.add_argument("--hyperswitch-port", type=int, default=Ports.hyperswitch)
+    sandbox = command("sandbox", _sandbox, "Serve stand-ins for Stripe and Hyperswitch, for development.")
+    demo = command("demo", _demo, "Serve a demo: an embedded database, sandbox providers, accounts to try it with.")
+    _take_ports(sandbox, "stripe", "hyperswitch")
+    _take_ports(demo, "stripe", "hyperswitch", "rtmp", "hls", "stat")
     return parser
+
+
+def _take_ports(command: argparse.ArgumentParser, *names: str) -> None:
+    for name in names:
+        command.add_argument(f"--{name}-port", type=int, default=getattr(Ports, name), metavar="PORT")
 
 
 def _serve(_options: argparse.Namespace) -> int:
@@ -131,7 +133,8 @@ def _sandbox(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    demo(load(), Ports(options.stripe_port, options.hyperswitch_port))
+    ports = Ports(options.stripe_port, options.hyperswitch_port, options.rtmp_port, options.hls_port, options.stat_port)
+    demo(load(), ports)
     return 0
 
 

@@ -29,10 +29,13 @@ KEYS = (
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the stand-ins listen, on loopback."""
+    """Where the stand-ins listen, and the demo's ingest server beside them, on loopback."""
 
     stripe: int = 8081
     hyperswitch: int = 8082
+    rtmp: int = 1935  # RTMP's own: encoders take it for granted
+    hls: int = 8088
+    stat: int = 8089
 
 
 def serve_sandboxes(settings: Settings, ports: Ports) -> None:

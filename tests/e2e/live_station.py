@@ -206,7 +206,7 @@ def until(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 @contextmanager
-def open_station(dsn: str, directory: Path) -> Iterator[Station]:
+def open_station(dsn: str, directory: Path, **settings: str) -> Iterator[Station]:
     port, log = free_port(), directory / "station.log"
     url = f"http://127.0.0.1:{port}"
     rtmp = RtmpServer(
@@ -221,6 +221,7 @@ def open_station(dsn: str, directory: Path) -> Iterator[Station]:
         "INGEST_HOOK_TOKEN": HOOK_TOKEN,
         **rtmp.environment,
         **TIMING,
+        **settings,
     }
     nginx = start(rtmp.command(), log, dict(os.environ))
     served = start(veza("serve"), log, environment)

@@ -40,6 +40,7 @@ from veza.http.routes import (
     stripe,
     transfers,
     users,
+    watch,
 )
 
 BLUEPRINTS = (
@@ -71,6 +72,11 @@ LEGACY = (
     health.legacy,
 )  # fmt: skip
 """Served at the root as well, marked deprecated."""
+
+PAGES = (
+    watch.pages,
+)  # fmt: skip
+"""HTML, served at the root; no part of the API's document."""
 
 
 class VezaApp(QuartTrio):
@@ -151,7 +157,7 @@ def create_app() -> VezaApp:
     app.register_error_handler(Exception, errors.answer)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint, url_prefix=API)
-    for blueprint in LEGACY:
+    for blueprint in (*LEGACY, *PAGES):
         app.register_blueprint(blueprint)
     return app
 
