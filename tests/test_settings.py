@@ -155,6 +155,12 @@ def test_in_production_no_part_of_live_streaming_may_be_missing(monkeypatch: pyt
         load()
 
 
+def test_mediamtx_needs_no_application_and_no_control_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"INGEST_SERVER": "mediamtx", "RTMP_URL": "rtmp://live.veza.example", "INGEST_CONTROL_URL": ""}
+    set_all(monkeypatch, PRODUCTION | LIVE | said)
+    assert load().encoder_url == "rtmp://live.veza.example"
+
+
 def test_without_live_streaming_production_says_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     set_all(monkeypatch, PRODUCTION)
     settings = load()

@@ -269,6 +269,7 @@ def _broadcasting(settings: Settings) -> Broadcasting:
         players_url=settings.players_url,
         application=settings.ingest_application,
         hook_token=settings.ingest_hook_token.get_secret_value() if settings.ingest_configured else "",
+        renames=settings.ingest_server == "nginx-rtmp",
     )
 
 

@@ -112,6 +112,7 @@ class Broadcasting:
     """What streams go on air under. ``encoder_url`` and ``players_url`` are where encoders and players go.
 
     ``hook_token`` is the ingest server's, in the address of our hooks; ``application`` is its name for our streams.
+    ``renames``: it gives a stream its public id for a name; else an encoder publishes under that id, its key a password.
     """
 
     keys: StreamKeys
@@ -119,11 +120,16 @@ class Broadcasting:
     players_url: str
     application: str
     hook_token: str
+    renames: bool = True
 
     @property
     def configured(self) -> bool:
         """Whether there is anywhere to publish to; without, keys are not shown."""
         return bool(self.encoder_url)
+
+    def rtmp_url(self, stream_id: UUID) -> str:
+        """Where an encoder publishes a stream: followed by a slash and the key, or by ``?pass=`` and the key."""
+        return self.encoder_url if self.renames else f"{self.encoder_url}/{stream_id}"
 
     def hls_url(self, stream_id: UUID) -> str:
         return f"{self.players_url}/{stream_id}/index.m3u8"

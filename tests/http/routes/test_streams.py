@@ -605,3 +605,18 @@ async def test_where_live_streaming_is_not_set_up_no_key_is_shown(db: Database) 
             assert refusal(await desk.get(KEY, user.access)) == (503, "live_not_configured")
             [mine] = data(await desk.get(MINE, user.access))["streams"]
             assert (mine["stream_key"], mine["rtmp_url"]) == (None, None)
+
+
+async def test_where_the_server_renames_nothing_an_encoder_publishes_under_the_streams_id(db: Database) -> None:
+    mediamtx = Broadcasting(StreamKeys(b"s" * 32), "rtmp://192.0.2.9", "http://192.0.2.9", "", "t" * 16, renames=False)
+    more = {
+        "streams": Streams(db),
+        "refs": SimpleNamespace(live=Live(NoSessions(), Audience(), {})),
+        "broadcasting": mediamtx,
+    }
+    with trio.fail_after(30):
+        async with open_desk(db, more=more) as desk:
+            user = await desk.sign_up()
+            told = data(await desk.get(KEY, user.access))
+            assert told["rtmp_url"] == f"rtmp://192.0.2.9/{told['stream_id']}"
+            assert told["stream_key"].startswith("sk_")

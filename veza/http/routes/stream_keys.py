@@ -56,7 +56,10 @@ class OwnStreamsOut(Out):
 
 
 class KeyOut(Out):
-    """Where an encoder goes, and the key it shows there."""
+    """Where an encoder goes, and the key it shows there: `<rtmp_url>/<stream_key>`.
+
+    Where the ingest server is MediaMTX, `rtmp_url` ends with the stream's id: `<rtmp_url>?pass=<stream_key>`.
+    """
 
     stream_id: UUID
     stream_key: str
@@ -146,7 +149,7 @@ def _key_out(stream: Stream) -> KeyOut:
     """Raises Unavailable where live streaming is not set up."""
     if not parts().broadcasting.configured:
         raise Unavailable("Live streaming is not set up here.", code="live_not_configured")
-    return KeyOut(stream_id=stream.id, stream_key=_key(stream), rtmp_url=parts().broadcasting.encoder_url)
+    return KeyOut(stream_id=stream.id, stream_key=_key(stream), rtmp_url=parts().broadcasting.rtmp_url(stream.id))
 
 
 def _key(stream: Stream) -> str:
@@ -158,5 +161,5 @@ def _own_out(stream: Stream) -> OwnStreamOut:
     ingest = None if measured is None else IngestOut.of(measured, bitrate_bps=measured.bitrate)
     own: dict[str, object] = {"stream_key": None, "rtmp_url": None, "ingest": ingest}
     if parts().broadcasting.configured:
-        own |= {"stream_key": _key(stream), "rtmp_url": parts().broadcasting.encoder_url}
+        own |= {"stream_key": _key(stream), "rtmp_url": parts().broadcasting.rtmp_url(stream.id)}
     return OwnStreamOut.of(stream, **what_is_on_air(stream), **own)
