@@ -267,11 +267,12 @@ def _problems(settings: Settings) -> list[str]:
 
 def _live_problems(settings: Settings) -> list[str]:
     problems = []
-    if settings.rtmp_url and not (
-        settings.rtmp_url.startswith(("rtmp://", "rtmps://")) and settings.ingest_application
-    ):
-        problems.append("RTMP_URL: a URL such as rtmp://live.veza.example/live, its path the ingest application's name")
-    if settings.ingest_stat_url and settings.ingest_server == "nginx-rtmp" and not settings.ingest_control_url:
+    nginx = settings.ingest_server == "nginx-rtmp"
+    if settings.rtmp_url and not settings.rtmp_url.startswith(("rtmp://", "rtmps://")):
+        problems.append("RTMP_URL: a URL such as rtmp://live.veza.example/live")
+    elif settings.rtmp_url and nginx and not settings.ingest_application:
+        problems.append("RTMP_URL: its path is the ingest application's name, as in rtmp://live.veza.example/live")
+    if settings.ingest_stat_url and nginx and not settings.ingest_control_url:
         problems.append("INGEST_CONTROL_URL: needed beside INGEST_STAT_URL, or nobody can be dropped")
     key = settings.stream_key_secret.get_secret_value()
     if key and len(key.encode()) < MIN_SECRET_BYTES:

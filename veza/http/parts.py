@@ -112,7 +112,7 @@ class Broadcasting:
     """What streams go on air under. ``encoder_url`` and ``players_url`` are where encoders and players go.
 
     ``hook_token`` is the ingest server's, in the address of our hooks; ``application`` is its name for our streams.
-    ``renames``: it gives a stream its public id for a name; else an encoder publishes under that id, its key a password.
+    ``renames``: it gives a stream its public id for a name; else encoders publish under that id, the key a password.
     """
 
     keys: StreamKeys
