@@ -25,7 +25,7 @@ class Connection:
             answer += await self._more(self._stream)
         head, _, body = answer.partition(b"\r\n\r\n")
         fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:])
-        left = int(fields[b"content-length"]) - len(body)
+        left = int(fields.get(b"content-length", 0)) - len(body)  # a 304 has none
         while left > 0:
             left -= len(await self._more(self._stream))
         if fields.get(b"connection") == b"close":  # after a thousand requests Hypercorn wants another one

@@ -165,7 +165,7 @@ def veza(*arguments: str) -> tuple[str, ...]:
 
 def demo(**ports: int) -> tuple[str, ...]:
     """``veza demo`` with what it starts beside the server on ports of its own, or those given."""
-    chosen = {name: free_port() for name in ("stripe", "hyperswitch", "rtmp", "hls", "stat")} | ports
+    chosen = {name: free_port() for name in ("stripe", "hyperswitch", "rtmp", "play", "hls", "stat")} | ports
     return veza("demo", *(f"--{name}-port={port}" for name, port in chosen.items()))
 
 

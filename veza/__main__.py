@@ -7,6 +7,7 @@ import getpass
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from importlib.metadata import version
 
 import trio
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     sandbox = command("sandbox", _sandbox, "Serve stand-ins for Stripe and Hyperswitch, for development.")
     demo = command("demo", _demo, "Serve a demo: an embedded database, sandbox providers, accounts to try it with.")
     _take_ports(sandbox, "stripe", "hyperswitch")
-    _take_ports(demo, "stripe", "hyperswitch", "rtmp", "hls", "stat")
+    _take_ports(demo, *(port.name for port in fields(Ports)))
     return parser
 
 
@@ -133,8 +134,7 @@ def _sandbox(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    ports = Ports(options.stripe_port, options.hyperswitch_port, options.rtmp_port, options.hls_port, options.stat_port)
-    demo(load(), ports)
+    demo(load(), Ports(**{port.name: getattr(options, f"{port.name}_port") for port in fields(Ports)}))
     return 0
 
 

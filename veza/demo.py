@@ -110,7 +110,12 @@ def ingest(settings: Settings, ports: Ports, base: str) -> Ingest | None:
     """None where it is not installed."""
     token = settings.ingest_hook_token.get_secret_value()
     rtmp = RtmpServer(
-        settings.veza_data_dir / "rtmp", ports.rtmp, ports.hls, ports.stat, f"{base}/api/v1/hooks/rtmp/{token}"
+        settings.veza_data_dir / "rtmp",
+        rtmp_port=ports.rtmp,
+        play_port=ports.play,
+        hls_port=ports.hls,
+        stat_port=ports.stat,
+        hook_url=f"{base}/api/v1/hooks/rtmp/{token}",
     )
     try:
         command = rtmp.command()
@@ -146,7 +151,7 @@ def _kept_keys(path: Path) -> list[str]:
 
 def _check_all_free(settings: Settings, ports: Ports, *, live: bool) -> None:
     _check_free(settings.host, settings.port)
-    for port in (ports.stripe, ports.hyperswitch, *((ports.rtmp, ports.hls, ports.stat) if live else ())):
+    for port in (ports.stripe, ports.hyperswitch, *((ports.rtmp, ports.play, ports.hls, ports.stat) if live else ())):
         _check_free("127.0.0.1", port)
 
 

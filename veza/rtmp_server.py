@@ -26,6 +26,7 @@ class RtmpServer:
 
     directory: Path
     rtmp_port: int
+    play_port: int
     hls_port: int
     stat_port: int
     hook_url: str
@@ -52,7 +53,7 @@ class RtmpServer:
             NGINX_MODULE=module,
             APPLICATION=self.application,
             RTMP_LISTEN=f"127.0.0.1:{self.rtmp_port}",
-            RTMP_PORT=self.rtmp_port,
+            PLAY_PORT=self.play_port,
             HLS_LISTEN=f"127.0.0.1:{self.hls_port}",
             STAT_LISTEN=f"127.0.0.1:{self.stat_port}",
             HOOK_URL=self.hook_url,

@@ -34,6 +34,7 @@ class Ports:
     stripe: int = 8081
     hyperswitch: int = 8082
     rtmp: int = 1935  # RTMP's own: encoders take it for granted
+    play: int = 1936
     hls: int = 8088
     stat: int = 8089
 

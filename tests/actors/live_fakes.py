@@ -25,7 +25,7 @@ from veza.domain.live import Figures, Permission, SessionEnd, Status, StreamSess
 from veza.domain.stream_keys import KeyClaim
 from veza.gateways.ingest import IngestAway
 from veza.store.errors import DatabaseUnavailable
-from veza.store.live import Elsewhere, LiveRows
+from veza.store.live import Elsewhere, LiveRows, Revoked
 from veza.supervisors import dynamic, one_for_one, permanent, running
 from veza.supervisors.child import Intensity
 
@@ -172,9 +172,12 @@ class FakeRows:
                 table.changes.get(stream_id, 0),
                 table.enabled,
                 stream_id in table.banned,
+                StreamState.ENDED
+                if any(past[0].stream_id == stream_id for past in table.past)
+                else StreamState.OFFLINE,
             )
         )
-        if session.reconnects and not self._is_mine(session):
+        if not self._is_mine(session) and (session.reconnects or stream_id in table.open):
             return None
         self._put(session)
         return session
@@ -215,11 +218,15 @@ class FakeRows:
             tuple(session for holder, session in table.open.values() if holder != self.holder),
             added,
             {
-                stream_id: SessionEnd.KEY_ROTATED
+                stream_id: Revoked(SessionEnd.KEY_ROTATED, session.key_version)
                 for stream_id, (holder, session) in table.open.items()
                 if holder == self.holder and session.key_version != table.key_versions.get(stream_id)
             }
-            | dict.fromkeys(table.banned & table.open.keys(), SessionEnd.BANNED),
+            | {
+                stream_id: Revoked(SessionEnd.BANNED, table.open[stream_id][1].key_version)
+                for stream_id in table.banned & table.open.keys()
+            },
+            alone=table.seen.keys() <= {self.holder},
         )
 
     async def mine(self) -> list[UUID]:

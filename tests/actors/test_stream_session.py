@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from tests.actors.crash_matrix import WHERE, assert_recovers
@@ -15,13 +16,14 @@ from tests.actors.live_fakes import (
     BYTES_A_SECOND,
     H264,
     SHOW,
+    FakeRows,
     FakeServer,
     FakeTable,
     lone_session,
     open_station,
 )
 from veza.actors.core import ActorCrashed
-from veza.actors.stream_session import Messages, Publish
+from veza.actors.stream_session import CheckHold, EndSession, Messages, Publish
 from veza.domain.errors import Conflict, Forbidden, Unavailable
 from veza.domain.live import Health, SessionEnd, StreamState
 from veza.domain.stream_keys import KeyClaim
@@ -242,7 +244,7 @@ async def test_a_restart_of_the_server_is_not_taken_for_its_old_publisher_of_the
 async def test_whoever_publishes_without_having_been_let_in_is_dropped(autojump_clock: MockClock) -> None:
     async with open_station() as station:
         station.server.connect()
-        await trio.sleep(10)
+        await trio.sleep(12)
         assert station.server.encoders == {}
         assert station.state() is None
 
@@ -487,6 +489,111 @@ async def test_another_process_knows_what_is_on_air_and_who_asks_it_holds_it(aut
         assert await two.end(SessionEnd.FINISHED) is True
         await one.until(None)
         assert len(table.past) == 1
+
+
+async def test_a_process_that_stood_still_does_not_drop_who_sent_all_the_while(autojump_clock: MockClock) -> None:
+    async with open_station() as station:
+        await station.publish()
+        autojump_clock.jump(15)  # its alarm rings, late, and the polls have shown nothing yet
+        await station.until(S.LIVE)
+        assert station.server.kicked == []
+        station.server.hang_up()
+        await station.until(S.RECONNECTING)
+        autojump_clock.jump(100)
+        await station.on_air()
+        assert station.session().reconnects == 1
+
+
+async def test_who_is_told_that_another_may_hold_its_session_looks_before_it_lets_go(autojump_clock: MockClock) -> None:
+    async with open_station() as station:
+        await station.on_air()
+        ref = station.live._sessions.get(SHOW)
+        assert ref is not None
+        ref.tell(CheckHold())
+        await trio.sleep(20)
+        assert station.state() is S.LIVE
+        assert station.server.kicked == []
+        FakeRows(station.table, UUID(int=0xFF02))._hold(station.session())
+        ref.tell(CheckHold())
+        await trio.sleep(0.5)
+        assert station.live._sessions.get(SHOW) is None
+
+
+async def test_nobody_is_dropped_by_who_does_not_know_that_another_holds_the_session(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_station() as station:
+        (await station.on_air()).freeze()
+        await station.until(S.STALLED)
+        FakeRows(station.table, UUID(int=0xFF02))._hold(station.session())
+        with pytest.raises(Unavailable, match="Another process"):
+            await station.publish()
+        assert station.server.kicked == []
+    async with open_station() as station:
+        await station.on_air()
+        FakeRows(station.table, UUID(int=0xFF02))._hold(station.session())
+        with pytest.raises(Unavailable, match="Another process"):
+            await station.end(SessionEnd.FINISHED)
+        assert station.server.kicked == []
+
+
+async def test_what_another_process_ended_is_over_here_within_two_seconds(autojump_clock: MockClock) -> None:
+    server, table = FakeServer(), FakeTable()
+    async with open_station(server, table) as one, open_station(server, table, number=2) as two:
+        await one.on_air()
+        server.hang_up(told=False)
+        await one.until(S.RECONNECTING)
+        await two.until(S.RECONNECTING)
+        await two.end(SessionEnd.FINISHED)
+        await two.until(S.ENDED, None)  # and never what was known of the other before
+        began = trio.current_time()
+        await one.until(None)
+        assert trio.current_time() - began <= 2
+
+
+async def test_an_encoder_beside_one_that_nobody_could_see_any_more_replaces_it(autojump_clock: MockClock) -> None:
+    async with open_station() as station:
+        await station.on_air()
+        station.server.away = "timeout"
+        await station.until(S.RECONNECTING)
+        station.server.away = None
+        await station.publish()
+        assert station.server.kicked == [SHOW]
+        await station.until(S.LIVE)
+
+
+async def test_a_session_that_was_never_live_leaves_the_state_that_was_before(autojump_clock: MockClock) -> None:
+    async with open_station() as station:
+        await station.on_air()
+        await station.end(SessionEnd.FINISHED)
+        await station.until(None)
+        (await station.publish()).freeze()
+        station.table.away = True  # so that it is told for a while before its row is written
+        await station.until(S.ENDED)
+        assert not station.status().is_live
+
+
+async def test_while_the_database_is_away_an_encoder_is_refused_and_nothing_crashes(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_station() as station:
+        station.table.away = True
+        with capture_logs() as lines:
+            for _ in range(20):
+                with pytest.raises(Unavailable):
+                    await station.publish()
+        assert [line for line in lines if line["event"] == "actor_crashed"] == []
+
+
+async def test_a_key_that_is_replaced_ends_only_what_was_begun_with_the_old_one(autojump_clock: MockClock) -> None:
+    async with open_station() as station:
+        station.table.key_versions[SHOW] = 2
+        await station.publish(version=2)
+        ref = station.live._sessions.get(SHOW)
+        assert ref is not None
+        ref.tell(EndSession(SessionEnd.KEY_ROTATED, key_version=1))
+        await station.until(S.LIVE)
+        assert station.server.kicked == []
 
 
 async def test_a_crashed_session_goes_on_from_its_row(autojump_clock: MockClock) -> None:

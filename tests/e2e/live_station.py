@@ -210,7 +210,12 @@ def open_station(dsn: str, directory: Path, **settings: str) -> Iterator[Station
     port, log = free_port(), directory / "station.log"
     url = f"http://127.0.0.1:{port}"
     rtmp = RtmpServer(
-        directory / "rtmp", free_port(), free_port(), free_port(), f"{url}/api/v1/hooks/rtmp/{HOOK_TOKEN}"
+        directory / "rtmp",
+        rtmp_port=free_port(),
+        play_port=free_port(),
+        hls_port=free_port(),
+        stat_port=free_port(),
+        hook_url=f"{url}/api/v1/hooks/rtmp/{HOOK_TOKEN}",
     )
     environment = clean_environment() | {
         "PORT": str(port),

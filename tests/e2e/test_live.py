@@ -171,6 +171,7 @@ async def test_switched_off_nobody_new_is_let_in_and_who_is_on_air_stays(station
         ("live", ""),
         ("live", "x" * 3000),
         ("live", "%00"),
+        ("play", "stolen"),
         ("elsewhere", "sk_forged"),
     ],
 )

@@ -18,7 +18,7 @@ from veza.domain.live import FIGURES_A_CHANGE, Figures, Permission, SessionEnd, 
 from veza.domain.stream_keys import KeyClaim
 from veza.domain.streams import Stream, Streamer
 from veza.store.bridge import Database
-from veza.store.live import LiveRows
+from veza.store.live import LiveRows, Revoked
 from veza.store.streams import Streams
 
 ONE, TWO = UUID(int=0xA1), UUID(int=0xA2)
@@ -138,6 +138,44 @@ async def test_two_that_want_in_at_once_are_let_in_one_after_the_other(stage: St
     assert sorted(changes) == [0, 1]
 
 
+async def test_who_comes_second_to_begin_a_session_begins_none(stage: Stage) -> None:
+    session = await stage.let_in()
+    second = await stage.two.accept(lambda _: replace(session, id=stage.sales.new_id()), stage.stream.id)
+    assert second is None
+    assert await stage.one.mine() == [stage.stream.id]
+
+
+async def test_those_that_write_of_one_stream_at_once_wait_for_each_other_and_none_is_a_deadlock(stage: Stage) -> None:
+    session = await stage.on_air()
+
+    async def save() -> None:
+        for _ in range(30):
+            await stage.one.save(session, NOTHING)
+
+    async def take(rows: LiveRows) -> None:
+        for _ in range(30):
+            await rows.take(stage.stream.id)
+
+    async def come_back() -> None:
+        for n in range(30):
+            await stage.two.accept(lambda _: replace(session, reconnects=n + 1), stage.stream.id)  # noqa: B023
+
+    async def replace_key() -> None:
+        for _ in range(30):
+            await Streams(stage.db).replace_key(stage.stream.id, lambda _: None)
+
+    async with trio.open_nursery() as nursery:
+        for work in (save, partial(take, stage.one), partial(take, stage.two), come_back, replace_key):
+            nursery.start_soon(work)
+
+
+async def test_a_stream_without_a_session_is_not_changed_by_looking_for_one(stage: Stage) -> None:
+    assert await stage.one.take(stage.stream.id) is None
+    told = await stage.one.status(stage.stream.id)
+    assert told is not None
+    assert told.version == 0
+
+
 async def test_a_key_that_was_replaced_and_a_stream_that_is_gone_permit_nobody(stage: Stage) -> None:
     await Streams(stage.db).replace_key(stage.stream.id, lambda _: None)
     with pytest.raises(Forbidden):
@@ -172,7 +210,7 @@ async def test_an_end_is_written_once_and_the_stream_reads_ended(stage: Stage) -
 
 
 async def test_one_that_was_never_live_leaves_no_row_and_its_changes_are_kept(stage: Stage) -> None:
-    session = replace(await stage.let_in(), changes=5)
+    session = replace(await stage.let_in(), state=StreamState.OFFLINE, changes=5)
     assert await stage.one.end(session, NOTHING, SessionEnd.TIMEOUT, START)
     told = await stage.one.status(stage.stream.id)
     assert told is not None
@@ -229,7 +267,7 @@ async def test_a_session_whose_key_was_replaced_is_told_to_who_holds_it(stage: S
     await stage.on_air()
     await Streams(stage.db).replace_key(stage.stream.id, lambda _: None)
     assert (await stage.two.seen(None)).revoked == {}
-    assert (await stage.one.seen(None)).revoked == {stage.stream.id: SessionEnd.KEY_ROTATED}
+    assert (await stage.one.seen(None)).revoked == {stage.stream.id: Revoked(SessionEnd.KEY_ROTATED, 1)}
 
 
 @pytest.mark.parametrize(
@@ -241,7 +279,7 @@ async def test_a_session_of_who_is_banned_is_told_to_who_holds_it(
     await stage.on_air()
     async with stage.db.transaction() as tx:
         await tx.execute("UPDATE users SET banned_until = now() + $1::interval", until)
-    assert (await stage.one.seen(None)).revoked == ({stage.stream.id: SessionEnd.BANNED} if banned else {})
+    assert (await stage.one.seen(None)).revoked == ({stage.stream.id: Revoked(SessionEnd.BANNED, 1)} if banned else {})
 
 
 async def test_figures_are_noted_for_what_one_holds_and_peaks_never_fall(stage: Stage) -> None:

@@ -22,7 +22,7 @@ from veza.gateways.ingest import IngestAway
 
 log = structlog.get_logger()
 
-UNCLAIMED_SECONDS: Final = 3.0  # another process may have let it in a moment ago, and we not have heard of it
+UNCLAIMED_SECONDS: Final = 7.0  # longer than until a session without an actor gets one again, or another's is known
 LOOKS_AT_ONCE: Final = 8  # for playlists: an ingest server has other things to do
 
 
@@ -74,8 +74,8 @@ class IngestPoller(Actor[Never, IngestView]):
         self._timing = timing
         self._watches = watches
         self._unclaimed: dict[UUID, float] = {}
-        self._looking: set[UUID] = set()
-        self._looks = trio.CapacityLimiter(LOOKS_AT_ONCE)
+        self._to_look: dict[UUID, SessionRef] = {}
+        self._looking = 0
         self._view = IngestView()
 
     async def start(self) -> None:
@@ -140,7 +140,11 @@ class IngestPoller(Actor[Never, IngestView]):
                 self._tell(ref, session, session.publisher, watch, now)
         for stream_id in [stream_id for stream_id, watch in watches.items() if watch.forgotten]:
             del watches[stream_id]
-        self._unclaimed = {stream_id: self._unclaimed.get(stream_id, now) for stream_id in unclaimed}
+        self._unclaimed = {
+            stream_id: self._unclaimed.get(stream_id, now)
+            for stream_id in unclaimed
+            if not self._claimed_elsewhere(stream_id)
+        }
 
     def _tell(self, ref: SessionRef, session: StreamSession, publisher: Publisher, watch: Watch, now: float) -> None:
         """What the session doesn't know yet."""
@@ -154,22 +158,24 @@ class IngestPoller(Actor[Never, IngestView]):
             return
         if event is not None or publisher.boot is None or seen.video != session.video or seen.audio != session.audio:
             ref.tell(NoteSeen(event, replace(publisher, boot=watch.boot), seen.video, seen.audio))
-        if session.state is StreamState.LIVE and not session.ready and session.stream_id not in self._looking:
-            self._looking.add(session.stream_id)
-            self.nursery.start_soon(self._look_for_playlist, session.stream_id, ref)
+        if session.state is StreamState.LIVE and not session.ready:
+            self._to_look[session.stream_id] = ref
+            if self._looking < LOOKS_AT_ONCE:
+                self._looking += 1
+                self.nursery.start_soon(self._look_for_playlists)
 
-    async def _look_for_playlist(self, stream_id: UUID, ref: SessionRef) -> None:
-        try:
-            async with self._looks:
-                if await self._server.has_playlist(stream_id):
-                    ref.tell(NotePlaylist())
-        finally:
-            self._looking.discard(stream_id)
+    async def _look_for_playlists(self) -> None:
+        """One of a few that share the work: a task for each stream would weigh as much as its session."""
+        while self._to_look:
+            stream_id, ref = self._to_look.popitem()
+            if await self._server.has_playlist(stream_id):
+                ref.tell(NotePlaylist())
+        self._looking -= 1
 
     async def _drop_unclaimed(self, now: float) -> None:
         """Whoever publishes without having been let in: what could not be dropped before, for one."""
         for stream_id, since in self._unclaimed.items():
-            if now - since >= UNCLAIMED_SECONDS and not self._claimed_elsewhere(stream_id):
+            if now - since >= UNCLAIMED_SECONDS:
                 log.warning("unclaimed_publisher", stream=str(stream_id))
                 try:
                     await self._server.kick(stream_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -16,12 +17,12 @@ import trio
 from veza.actors import stream_session
 from veza.actors.core import Stopped
 from veza.actors.ingest_poller import IngestView, PollerRef
-from veza.actors.session_holder import HolderRef
+from veza.actors.session_holder import STALE_SECONDS, HolderRef
 from veza.actors.stream_session import NotePublisherLeft, SessionRef
 from veza.domain.audience import Audience
 from veza.domain.errors import Unavailable
 from veza.domain.ingest import Watch
-from veza.domain.live import FIGURES_SECONDS, SessionEnd, Status, StreamSession, status
+from veza.domain.live import FIGURES_SECONDS, SessionEnd, Status, StreamSession, is_over, status
 from veza.domain.stream_keys import KeyClaim
 
 TOLD: Final = 1_000  # statuses that are kept, before those of sessions that are over are looked for
@@ -86,6 +87,7 @@ class Live:
         self._holder = holder
         self._told: dict[UUID, _Told] = {}
         self._room = TOLD
+        self._begun: dict[UUID, float] = {}
 
     # --- read
 
@@ -94,7 +96,10 @@ class Live:
         ref = self._sessions.get(stream_id)
         if ref is not None and ref.snapshot is not None:
             return ref.snapshot
-        return self._elsewhere().get(stream_id)
+        view = None if self._holder is None else self._holder.snapshot
+        if view is None or view.at <= self._begun.get(stream_id, -inf):
+            return None  # it was begun here since, and is over: its row knows
+        return view.sessions.get(stream_id)
 
     def on_air(self) -> list[UUID]:
         """Every stream that is live, those with the most viewers first."""
@@ -125,6 +130,8 @@ class Live:
         if session is None:
             self._told.pop(stream_id, None)
             return None
+        if is_over(session.state):  # its row tells the same, once it is written
+            return status(session.state, changes=session.changes)
         now, told = trio.current_time(), self._told.get(stream_id)
         if told is not None and told.changes == session.changes:
             if now - told.at < FIGURES_SECONDS:
@@ -165,11 +172,18 @@ class Live:
 
     # --- the doors
 
+    def _begin(self, stream_id: UUID) -> SessionRef:
+        """The stream's actor. What others were known to hold before that is not believed of it any more."""
+        now = trio.current_time()
+        self._begun = {key: at for key, at in self._begun.items() if now - at < STALE_SECONDS}
+        self._begun[stream_id] = now
+        return self._sessions.start(stream_id)
+
     async def publish(self, claim: KeyClaim, client_id: str) -> StreamSession:
         """Let an encoder in. Raises a Refusal if it must not come in, and what an ask raises."""
         for _ in range(TRIES):
             try:
-                return await stream_session.publish(self._sessions.start(claim.stream_id), claim, client_id)
+                return await stream_session.publish(self._begin(claim.stream_id), claim, client_id)
             except Stopped:
                 await trio.lowlevel.checkpoint()
         raise Unavailable("The session before is just being ended; try again.")
@@ -177,7 +191,7 @@ class Live:
     def left(self, stream_id: UUID, client_id: str) -> None:
         """The server said that a publisher disconnected. A session that another process holds is taken over."""
         if self.session(stream_id) is not None:  # else it is over, or was never begun
-            self._sessions.start(stream_id).tell(NotePublisherLeft(client_id))
+            self._begin(stream_id).tell(NotePublisherLeft(client_id))
 
     async def end(self, stream_id: UUID, why: SessionEnd) -> bool:
         """End a stream's session, whichever process holds it; whether a publisher was there and was dropped.
@@ -188,7 +202,7 @@ class Live:
             return False
         for _ in range(TRIES):
             try:
-                return await stream_session.end(self._sessions.start(stream_id), why)
+                return await stream_session.end(self._begin(stream_id), why)
             except Stopped:
                 await trio.lowlevel.checkpoint()
         return False  # it has just ended by itself

@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from veza.actors.core import Actor, AskFailed, Mailbox, Ref, Refuse
-from veza.actors.stream_session import EndSession, NoteElsewhere, SessionRef
+from veza.actors.stream_session import CheckHold, EndSession, SessionRef
 from veza.domain.audience import Audience
 from veza.domain.ingest import Watch
 from veza.domain.live import Figures, StreamSession
@@ -117,25 +117,33 @@ class SessionHolder(Actor[Never, HolderView]):
     async def run_once(self) -> None:
         """One second's work. Raises StoreError."""
         counting = self._round % ROUNDS_A_COUNT == 0
-        viewers = self._audience.counts(trio.current_time()) if counting else None
+        at = trio.current_time()
+        viewers = self._audience.counts(at) if counting else None
         found = await self._rows.seen(viewers)
         elsewhere = {session.stream_id: session for session in found.sessions}
-        self.publish(HolderView(trio.current_time(), elsewhere, found.viewers))
-        for stream_id in elsewhere:
+        self.publish(HolderView(at, elsewhere, found.viewers))
+        for stream_id, revoked in found.revoked.items():
             if (ref := self._sessions.get(stream_id)) is not None:
-                ref.tell(NoteElsewhere())
-        for stream_id, why in found.revoked.items():
-            if (ref := self._sessions.get(stream_id)) is not None:
-                ref.tell(EndSession(why))
+                ref.tell(EndSession(revoked.why, revoked.key_version))
         if elsewhere:
             await self._take_over()
+        if counting or not found.alone:
+            await self._compare()
         if viewers is not None:
             self._note_peaks(viewers, found.viewers)
-            for stream_id in await self._rows.mine():
-                self._mind(stream_id)
         if self._round % ROUNDS_A_NOTE == ROUNDS_A_NOTE - 1:
             await self._rows.note(self._figures())
         self._round += 1
+
+    async def _compare(self) -> None:
+        """Each session of ours has an actor, and each actor its session; who lost one finds out as it writes."""
+        mine = set(await self._rows.mine())
+        for stream_id, ref in self._sessions.children():
+            if ref.snapshot is not None and stream_id not in mine:
+                ref.tell(CheckHold())
+        for stream_id in mine:
+            if self._sessions.get(stream_id) is None:
+                self._mind(stream_id)
 
     async def _take_over(self) -> None:
         for session in await self._rows.take_lapsed(TAKEN_AT_ONCE):

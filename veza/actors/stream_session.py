@@ -40,6 +40,7 @@ from veza.store.errors import StoreError
 
 log = structlog.get_logger()
 
+LATE_SECONDS: Final = 1.0  # no turn of a loop that is well takes so long
 AGAIN_SECONDS: Final = 1.0  # between attempts to write while the database is away
 
 
@@ -115,18 +116,22 @@ class NotePlaylist(Tell):
 
 
 @dataclass(frozen=True, slots=True)
-class NoteElsewhere(Tell):
-    """Another process holds this session now."""
+class CheckHold(Tell):
+    """Another process may hold this session now."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndSession(Ask["bool | Refusal"]):
-    """Drop the publisher, and that was it. Answers whether there was one."""
+    """Drop the publisher, and that was it. Answers whether there was one.
+
+    With a ``key_version`` only a session that was begun with that key is meant.
+    """
 
     why: SessionEnd
+    key_version: int | None = None
 
 
-Messages = Publish | NotePublisherLeft | NoteSeen | NoteEvent | NotePlaylist | NoteElsewhere | EndSession
+Messages = Publish | NotePublisherLeft | NoteSeen | NoteEvent | NotePlaylist | CheckHold | EndSession
 SessionRef = Ref[Messages, StreamSession]
 
 
@@ -166,7 +171,12 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
         self._pen = trio.Lock()
 
     async def start(self) -> None:
-        session = self._studio.taken.pop(self._stream_id, None) or await self._studio.rows.take(self._stream_id)
+        session = self._studio.taken.pop(self._stream_id, None)
+        try:
+            session = session or await self._studio.rows.take(self._stream_id)
+        except StoreError as away:
+            log.warning("live_store_away", error=str(away))
+            self.finish()  # if there is a session, the holder begins it again
         if session is not None:
             log.info("session_taken_up", stream=str(self._stream_id), state=session.state)
             self._grace_until = trio.current_time() + self._studio.timing.grace
@@ -177,8 +187,8 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
         match message:
             case Publish(claim, client_id):
                 return self._ask_to_publish(claim, Publisher(self._studio.server.name, client_id))
-            case EndSession(why):
-                return Later(self._end, why)
+            case EndSession(why, key_version):
+                return Later(self._end, why, key_version)
             case NotePublisherLeft(client_id):
                 self._left(client_id)
             case NoteSeen():
@@ -187,8 +197,8 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
                 self._happened(event)
             case NotePlaylist():
                 self._can_be_played()
-            case NoteElsewhere():
-                self._let_go()
+            case CheckHold():
+                self._write_soon()  # which only who holds it can
         if self._session is None and self._turn.value:
             self.finish()
         return None
@@ -222,10 +232,12 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
         before = self._session
         if before is not None and claim.version < before.key_version:
             raise key_revoked()
-        if before is not None and before.state is StreamState.STALLED:
+        if before is not None and before.publisher is not None:
+            await self._check_hold()
             await self._drop()  # a ghost: its encoder came back, and its old connection was never closed
-            self._grace_until = trio.current_time() + self._studio.timing.grace
         if before is not None:
+            if before.state is StreamState.STALLED:
+                self._grace_until = trio.current_time() + self._studio.timing.grace
             before = self._counted(before)
 
         def decide(permission: Permission) -> StreamSession:
@@ -247,6 +259,17 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
         if before is None:
             self._studio.peaks.pop(self._stream_id, None)
         return session
+
+    async def _check_hold(self) -> None:
+        """Before the publisher is dropped: nobody has taken the session over, and let in another, since.
+
+        Raises Unavailable if somebody has, or that can't be told.
+        """
+        self._written = False
+        if not await self._try_to_write():
+            raise Unavailable("Nothing can be changed at the moment; try again.")
+        if self._session is None:
+            raise Unavailable("Another process has taken this session over; try again.")
 
     async def _drop(self) -> bool:
         """Drop the publisher; whether there was one. Raises Unavailable when the server does not say."""
@@ -318,31 +341,50 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
 
     async def _overdue(self, at: float, number: int) -> None:
         await trio.sleep_until(at)
-        if number == self._alarm and self._session is not None and self._session.state is StreamState.STARTING:
+        if number != self._alarm or self._session is None:
+            return None
+        if trio.current_time() - at > LATE_SECONDS:  # this process stood still, and looked at nobody meanwhile
+            self._grace_until = trio.current_time() + START_SECONDS
+            return self._set_alarm()
+        if self._session.state is StreamState.STARTING:
             with suppress(Unavailable):  # then the poller drops it, as it does whoever was not let in
+                await self._check_hold()
                 await self._drop()
         if number == self._alarm:
             self._happened(Event.OVERDUE)
+        return None
 
     # --- its end
 
-    async def _end(self, why: SessionEnd) -> bool | Refusal:
+    async def _end(self, why: SessionEnd, key_version: int | None) -> bool | Refusal:
         async with self._turn:
             session = self._session
             if session is None:
                 self.finish()
                 return False
+            if key_version not in (None, session.key_version):
+                return False
             try:
-                dropped = session.publisher is not None and await self._drop()
+                dropped = await self._put_off(session, why)
             except Unavailable as away:
                 return away
-            if self._why is None:
-                self._close(session, why)
         await self._write()
         return dropped
 
+    async def _put_off(self, session: StreamSession, why: SessionEnd) -> bool:
+        """End it, its publisher first; whether there was one. Raises Unavailable."""
+        if self._why is not None:
+            return False
+        if session.publisher is None:
+            self._close(session, why)
+            return False
+        await self._check_hold()
+        dropped = await self._drop()
+        self._close(session, why)
+        return dropped
+
     def _close(self, session: StreamSession, why: SessionEnd) -> None:
-        state = StreamState.OFFLINE if session.live_at is None else StreamState.ENDED
+        state = session.resting if session.live_at is None else StreamState.ENDED
         log.info("session_over", stream=str(self._stream_id), why=why, was=session.state)
         self._why = why
         self._show(replace(self._counted(session), state=state, changes=session.changes + 1, ready=False))
@@ -351,6 +393,7 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
 
     def _let_go(self) -> None:
         log.info("session_elsewhere", stream=str(self._stream_id))
+        self._studio.peaks.pop(self._stream_id, None)
         self._session, self._written = None, True
         self.finish()
 

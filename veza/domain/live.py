@@ -100,6 +100,7 @@ class StreamSession:
     """One time on air, across every reconnection. ``bytes_before`` are those of the publishers it had before.
 
     ``changes`` counts the stream's changes of state, over all its sessions. ``key_version`` is of the key shown.
+    ``resting`` is the stream's state without a session: offline, or ended once it was live.
     """
 
     id: UUID
@@ -114,6 +115,7 @@ class StreamSession:
     peak_viewers: int = 0
     bytes_before: int = 0
     ready: bool = False
+    resting: StreamState = StreamState.OFFLINE
     video: Video | None = None
     audio: Audio | None = None
 
@@ -138,6 +140,7 @@ class Permission:
     changes: int
     enabled: bool = True
     banned: bool = False
+    resting: StreamState = StreamState.OFFLINE
 
 
 def admit(
@@ -178,6 +181,7 @@ def admit(
         key_version=claim.version,
         changes=permission.changes + 1,
         started_at=now,
+        resting=permission.resting,
     )
 
 
@@ -252,8 +256,12 @@ def status(
     )
 
 
+def is_over(state: StreamState) -> bool:
+    return state in (S.OFFLINE, S.ENDED)
+
+
 def health(state: StreamState, *, ingest_known: bool) -> Health:
-    if state in (S.OFFLINE, S.ENDED):
+    if is_over(state):
         return Health.NONE
     if not ingest_known:
         return Health.UNKNOWN

@@ -17,11 +17,11 @@ LEASE: Final = timedelta(seconds=5)  # a process is seen every second: a few los
 
 SESSION: Final = """
 s.id, s.stream_id, s.state, s.ingest, s.boot, s.client_id, s.key_version, t.changes, s.started_at, s.live_at,
-s.reconnects, s.peak_viewers, s.bytes_before, s.ready, s.video, s.audio
+s.reconnects, s.peak_viewers, s.bytes_before, s.ready, s.video, s.audio, t.state AS resting
 """
 
 PERMISSION: Final = """
-SELECT t.key_version, t.changes, u.banned_until > now() IS TRUE AS banned,
+SELECT t.key_version, t.changes, t.state AS resting, u.banned_until > now() IS TRUE AS banned,
     coalesce((SELECT enabled FROM feature_flags WHERE name = 'live.ingest'), true) AS enabled
 FROM streams t JOIN users u ON u.id = t.owner_id WHERE t.id = $1 FOR UPDATE OF t
 """
@@ -29,40 +29,65 @@ FROM streams t JOIN users u ON u.id = t.owner_id WHERE t.id = $1 FOR UPDATE OF t
 # A process that fell may have told pollers of changes that it had not written: what we tell comes after those.
 UNTOLD: Final = 100  # changes within the second or so that a write takes, or a database that is away for a while
 
+# Whoever writes a session locks its stream first, as who lets in and who deletes do.
 TAKE: Final = f"""
-WITH t AS (UPDATE streams SET changes = changes + {UNTOLD} WHERE id = $1 RETURNING id, changes)
-UPDATE stream_sessions s SET holder = $2 FROM t WHERE s.stream_id = t.id AND s.ended_at IS NULL RETURNING {SESSION}
+WITH locked AS (SELECT id FROM streams WHERE id = $1 FOR NO KEY UPDATE),
+s AS (
+    UPDATE stream_sessions AS s SET holder = $2 FROM locked WHERE s.stream_id = locked.id AND s.ended_at IS NULL
+    RETURNING s.*
+),
+t AS (
+    UPDATE streams SET changes = changes + {UNTOLD} FROM s WHERE streams.id = s.stream_id
+    RETURNING streams.id, streams.changes, streams.state
+)
+SELECT {SESSION} FROM s JOIN t ON t.id = s.stream_id
 """
 
+# Who took one over meanwhile is not taken over from: the holder is looked at again once the row is ours.
 TAKE_LAPSED: Final = f"""
 WITH lapsed AS (
-    SELECT s.id, s.stream_id FROM stream_sessions s LEFT JOIN live_processes p ON p.id = s.holder
+    SELECT s.id, s.holder, t.id AS stream_id FROM stream_sessions s JOIN streams t ON t.id = s.stream_id
+    LEFT JOIN live_processes p ON p.id = s.holder
     WHERE s.ended_at IS NULL AND s.holder <> $1 AND (p.id IS NULL OR p.seen_at < now() - $2::interval)
-    ORDER BY s.id LIMIT $3 FOR UPDATE OF s SKIP LOCKED
-), t AS (
-    UPDATE streams SET changes = changes + {UNTOLD} FROM lapsed WHERE streams.id = lapsed.stream_id
-    RETURNING streams.id, streams.changes
+    ORDER BY t.id LIMIT $3 FOR NO KEY UPDATE OF t SKIP LOCKED
+),
+s AS (
+    UPDATE stream_sessions AS s SET holder = $1 FROM lapsed
+    WHERE s.id = lapsed.id AND s.holder = lapsed.holder AND s.ended_at IS NULL RETURNING s.*
+),
+t AS (
+    UPDATE streams SET changes = changes + {UNTOLD} FROM s WHERE streams.id = s.stream_id
+    RETURNING streams.id, streams.changes, streams.state
 )
-UPDATE stream_sessions s SET holder = $1 FROM lapsed, t WHERE s.id = lapsed.id AND t.id = s.stream_id
-RETURNING {SESSION}
+SELECT {SESSION} FROM s JOIN t ON t.id = s.stream_id
 """
 
 INSERT: Final = """
 INSERT INTO stream_sessions (id, stream_id, state, holder, ingest, boot, client_id, key_version, started_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (stream_id) WHERE ended_at IS NULL DO NOTHING
 """
 
-SAVE: Final = """
-UPDATE stream_sessions SET state = $3, ingest = $4, boot = $5, client_id = $6, key_version = $7, live_at = $8,
-    reconnects = $9, peak_viewers = greatest(peak_viewers, $10), bytes_before = $11, bytes_in = $12, ready = $13,
-    video = $14, audio = $15
-WHERE id = $1 AND holder = $2 AND ended_at IS NULL
+OURS: Final = """
+FROM (SELECT id FROM streams WHERE id = $1 FOR NO KEY UPDATE) AS locked
+WHERE s.stream_id = locked.id AND s.id = $2 AND s.holder = $3 AND s.ended_at IS NULL
 """
 
-END: Final = """
-UPDATE stream_sessions SET state = 'ended', ended_at = $3, end_reason = $4, ingest = NULL, boot = NULL,
-    client_id = NULL, peak_viewers = greatest(peak_viewers, $5), bytes_before = $6, bytes_in = $6
-WHERE id = $1 AND holder = $2 AND ended_at IS NULL
+SAVE: Final = f"""
+UPDATE stream_sessions AS s SET state = $4, ingest = $5, boot = $6, client_id = $7, key_version = $8, live_at = $9,
+    reconnects = $10, peak_viewers = greatest(peak_viewers, $11), bytes_before = $12, bytes_in = $13, ready = $14,
+    video = $15, audio = $16
+{OURS}
+"""
+
+END: Final = f"""
+UPDATE stream_sessions AS s SET state = 'ended', ended_at = $4, end_reason = $5, ingest = NULL, boot = NULL,
+    client_id = NULL, peak_viewers = greatest(peak_viewers, $6), bytes_before = $7, bytes_in = $7
+{OURS}
+"""
+
+FORGET: Final = """
+DELETE FROM stream_sessions AS s USING (SELECT id FROM streams WHERE id = $1 FOR NO KEY UPDATE) AS locked
+WHERE s.stream_id = locked.id AND s.id = $2 AND s.holder = $3 AND s.ended_at IS NULL
 """
 
 SEEN: Final = """
@@ -71,7 +96,7 @@ ON CONFLICT (id) DO UPDATE SET seen_at = now(), viewers = coalesce($2::jsonb, li
 """
 
 REVOKED: Final = """
-SELECT s.stream_id, CASE WHEN s.key_version <> t.key_version THEN 'key_rotated' ELSE 'banned' END AS why
+SELECT s.stream_id, s.key_version, CASE WHEN s.key_version <> t.key_version THEN 'key_rotated' ELSE 'banned' END AS why
 FROM stream_sessions s JOIN streams t ON t.id = s.stream_id JOIN users u ON u.id = t.owner_id
 WHERE s.holder = $1 AND s.ended_at IS NULL AND (s.key_version <> t.key_version OR u.banned_until > now())
 """
@@ -93,13 +118,25 @@ LEFT JOIN stream_sessions s ON s.stream_id = t.id AND s.ended_at IS NULL WHERE t
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """A session that must end: why, and the key that it was begun with, lest one begun since with another be ended."""
+
+    why: SessionEnd
+    key_version: int
+
+
 @dataclass(frozen=True)
 class Elsewhere:
-    """What a round learns: sessions that other processes hold, their viewers, and which of ours must end, and why."""
+    """What a round learns: sessions that other processes hold, their viewers, and which of ours must end.
+
+    ``alone``: no other process was seen lately.
+    """
 
     sessions: tuple[StreamSession, ...]
     viewers: Mapping[UUID, int]
-    revoked: Mapping[UUID, SessionEnd]
+    revoked: Mapping[UUID, Revoked]
+    alone: bool
 
 
 class LiveRows:
@@ -127,9 +164,11 @@ class LiveRows:
         """
         async with self._db.transaction() as tx:
             row = await tx.fetchrow(PERMISSION, stream_id)
-            session = decide(Permission(**dict(row)) if row is not None else Permission(None, 0))
+            session = decide(_permission(row))
             if not session.reconnects:
-                await tx.execute(INSERT, *_key(session, self._holder), session.started_at)
+                begun = await tx.execute(INSERT, *_key(session, self._holder), session.started_at)
+                if begun != "INSERT 0 1":
+                    return None
             elif not await self._write(tx, session, Figures(session.bytes_before, 0)):
                 return None
             await _note_changes(tx, session)
@@ -145,19 +184,17 @@ class LiveRows:
 
     async def end(self, session: StreamSession, figures: Figures, why: SessionEnd, now: datetime) -> bool:
         """Write that it is over; False when it isn't ours any more. One that was never live leaves no row."""
+        ours = (session.stream_id, session.id, self._holder)
         async with self._db.transaction() as tx:
             if session.live_at is None:
-                done = await tx.execute(
-                    "DELETE FROM stream_sessions WHERE id = $1 AND holder = $2 AND ended_at IS NULL",
-                    session.id,
-                    self._holder,
-                )
+                done = await tx.execute(FORGET, *ours)
             else:
-                values = (now, why, figures.peak_viewers, figures.bytes_in)
-                done = await tx.execute(END, session.id, self._holder, *values)
-                await tx.execute("UPDATE streams SET state = 'ended' WHERE id = $1", session.stream_id)
+                done = await tx.execute(END, *ours, now, why, figures.peak_viewers, figures.bytes_in)
+            if not done.endswith(" 1"):
+                return False
+            await tx.execute("UPDATE streams SET state = $2 WHERE id = $1", session.stream_id, session.state)
             await _note_changes(tx, session)
-        return done.endswith(" 1")
+        return True
 
     async def seen(self, viewers: Mapping[UUID, int] | None) -> Elsewhere:
         """Say that this process lives, and how many watch by it (None: as before); learn what the others do."""
@@ -174,7 +211,8 @@ class LiveRows:
         return Elsewhere(
             tuple(map(_session, sessions)),
             _added_up(json.loads(row["viewers"]) for row in counted),
-            {row["stream_id"]: SessionEnd(row["why"]) for row in revoked},
+            {row["stream_id"]: Revoked(SessionEnd(row["why"]), row["key_version"]) for row in revoked},
+            alone=not counted,
         )
 
     async def mine(self) -> list[UUID]:
@@ -204,6 +242,7 @@ class LiveRows:
         s, (_, _, _, _, ingest, boot, client_id, _) = session, _key(session, self._holder)
         done = await tx.execute(
             SAVE,
+            s.stream_id,
             s.id,
             self._holder,
             s.state,
@@ -235,6 +274,13 @@ async def _note_changes(tx: Transaction, session: StreamSession) -> None:
     )
 
 
+def _permission(row: Record | None) -> Permission:
+    if row is None:
+        return Permission(None, 0)
+    values = dict(row)
+    return Permission(resting=StreamState(values.pop("resting")), **values)
+
+
 def _added_up(each: Iterable[Mapping[str, int]]) -> dict[UUID, int]:
     total: dict[UUID, int] = {}
     for viewers in each:
@@ -250,6 +296,7 @@ def _session(row: Record) -> StreamSession:
     video, audio = values.pop("video"), values.pop("audio")
     return StreamSession(
         state=StreamState(values.pop("state")),
+        resting=StreamState(values.pop("resting")),
         publisher=publisher,
         video=None if video is None else Video(**json.loads(video)),
         audio=None if audio is None else Audio(**json.loads(audio)),

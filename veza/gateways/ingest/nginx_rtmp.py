@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes, urlencode
 from uuid import UUID
 
 import httpx
+import trio
 
 from veza.domain.ingest import Attempt, StatPage
 from veza.gateways.ingest import IngestAway
@@ -20,6 +21,7 @@ from veza.gateways.ingest.nginx_rtmp_stat import StatReader
 STAT_BYTES: Final = 64 * 1024 * 1024  # 10,000 streams and what they are relayed to are 20 MB; the rest is for players
 HOOK_BYTES: Final = 8192  # the server's limits on the fields (ngx_rtmp_cmd_module.h), each byte escaped, make 4.8 KB
 SERVER_FIELDS: Final = 16  # it writes nine, the name being the last; the rest is for what it may come to add
+KICKS_AT_ONCE: Final = 4  # thousands at once would have the client's pool sort its queue at each; the rest wait here
 BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 NUMBER: Final = re.compile(r"[0-9]{1,20}", re.ASCII)  # a connection's, of 64 bits
 
@@ -43,6 +45,7 @@ class NginxRtmp:
         self._hls_base_url = hls_base_url.rstrip("/")
         self._application = application
         self._timeout = timeout
+        self._kicks = trio.CapacityLimiter(KICKS_AT_ONCE)
 
     @classmethod
     @asynccontextmanager
@@ -78,6 +81,10 @@ class NginxRtmp:
 
     async def kick(self, stream_id: UUID) -> int:
         query = urlencode({"app": self._application, "name": str(stream_id)})
+        async with self._kicks:
+            return await self._drop(query)
+
+    async def _drop(self, query: str) -> int:
         with answering(self._timeout):
             count = await ask_ok(self._client, "GET", f"{self._control_url}/drop/publisher?{query}")
         if count not in (b"0", b"1"):
