@@ -30,6 +30,9 @@ debian:
 run: $(RUN_READY)  ## Serve a demo on :8080: embedded PostgreSQL, sandbox providers, live streaming, demo accounts
 	$(BIN)/veza demo
 
+# Two at a time: most of their time is waiting for a database, a socket or a clock. The slow ones measure, and run alone.
+FAST_TESTS := $(BIN)/python -m pytest -q -m "not slow" -n 2
+
 lint: $(DEV_READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -37,13 +40,14 @@ lint: $(DEV_READY)
 	$(BIN)/lint-imports --no-cache
 
 check: lint  ## The gate of every commit: format, lint, types, floors, and the tests that start no whole processes
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(FAST_TESTS)
 
 test: lint debian  ## Everything: the gate and the end-to-end and fault tests
-	$(BIN)/python -m pytest -q
+	$(FAST_TESTS)
+	$(BIN)/python -m pytest -q -m slow
 
 test-fast: $(DEV_READY)  ## The tests that start no whole processes
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(FAST_TESTS)
 
 bench: $(DEV_READY)  ## Each figure a ratio against a peer or a floor in the same run; JSON in bench/results
 	$(BIN)/python -m bench
