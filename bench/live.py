@@ -275,7 +275,7 @@ class Rows:
 
     async def seen(self, viewers: Mapping[UUID, int] | None) -> Elsewhere:
         await trio.lowlevel.checkpoint()
-        return Elsewhere((), {}, {})
+        return Elsewhere((), {}, {}, alone=True)
 
     async def take_lapsed(self, limit: int) -> list[StreamSession]:
         await trio.lowlevel.checkpoint()
