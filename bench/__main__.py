@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bench.measure import Measure, table
 
-MODULES = ("actors", "bridge", "http", "listing", "scale", "payouts", "live")  # each has `run() -> list[Measure]`
+# Each has `run() -> list[Measure]`.
+MODULES = ("actors", "bridge", "http", "listing", "scale", "payouts", "live", "tags")
 RESULTS = Path(__file__).with_name("results")  # not in the repository: a figure is of the machine it was taken on
 
 

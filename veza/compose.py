@@ -46,10 +46,12 @@ from veza.store.catalog import Catalog
 from veza.store.connect import Connect
 from veza.store.debts import Debts
 from veza.store.disputes import Disputes
+from veza.store.gear import GearRows
 from veza.store.invoices import Invoices
 from veza.store.ledger import Ledger
 from veza.store.library import Library
 from veza.store.live import LiveRows
+from veza.store.notifications import Notifications
 from veza.store.orders import Orders
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
@@ -61,6 +63,7 @@ from veza.store.reviews import Reviews
 from veza.store.sales import Sales
 from veza.store.sessions import Sessions
 from veza.store.streams import Streams
+from veza.store.tags import Tags
 from veza.supervisors import Supervisor, run_tree
 from veza.supervisors.tree import TreeParts, tree
 
@@ -102,7 +105,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
         payments, payouts, connect = Payments(database), Payouts(database, new_id, delay), Connect(database, delay)
         reconciliations = Reconciliations(database, new_id)
         disputes = Disputes(database, new_id, delay)
-        on_air = LiveRows(database, new_id())
+        on_air, notifications = LiveRows(database, new_id()), Notifications(database)
         root, refs = tree(
             TreeParts(
                 payments=payments,
@@ -125,6 +128,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
                 sessions=on_air,
                 ingest=ingest,
                 timing=Timing(settings.live_poll_seconds, settings.live_stall_seconds, settings.live_grace_seconds),
+                notifications=notifications,
             )
         )
         parts = Parts(
@@ -162,6 +166,9 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             streams=Streams(database),
             sessions_on_air=on_air,
             broadcasting=_broadcasting(settings),
+            notifications=notifications,
+            gear=GearRows(database),
+            tags=Tags(database),
         )
         await _first_admin(settings, parts)
         await parts.invoices.begin(_billing(settings))

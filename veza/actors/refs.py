@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from veza.actors.core import Ref
 from veza.actors.live import Live
+from veza.actors.notifier import NotifierRef
 from veza.actors.onboarding import OnboardingRef
 from veza.actors.payments import Messages as PaymentsMessages
 from veza.actors.payments import Till
@@ -24,3 +25,4 @@ class Refs:
     reversals: BellRef
     disputes: BellRef
     live: Live
+    notifier: NotifierRef

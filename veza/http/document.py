@@ -31,7 +31,14 @@ class Csv(bytes):
     """An answer that is a table (RFC 4180)."""
 
 
+class Events(str):
+    """An answer that goes on: server-sent events (WHATWG HTML, section 9.2)."""
+
+    __slots__ = ()
+
+
 MEDIA_TYPE: dict[type[Any], str] = {
+    Events: "text/event-stream",
     bytes: "application/octet-stream",
     Pdf: "application/pdf",
     Csv: "text/csv",
@@ -62,6 +69,11 @@ class Document(OpenAPIProvider):
 
     def build_response_object(self, model: type[Any], headers_model: type[Any] | None) -> Any:
         if model in MEDIA_TYPE:
+            if model is Events:
+                return {
+                    "description": "The events.",
+                    "content": {MEDIA_TYPE[model]: {"schema": {"type": "string"}}},
+                }, {}
             return {"description": "The file's bytes.", "content": {MEDIA_TYPE[model]: BINARY}}, {}
         if model is Elsewhere:
             return {"description": "Go on at `Location`."}, {}

@@ -28,10 +28,12 @@ from veza.store.catalog import Catalog
 from veza.store.connect import Connect
 from veza.store.debts import Debts
 from veza.store.disputes import Disputes
+from veza.store.gear import GearRows
 from veza.store.invoices import Invoices
 from veza.store.ledger import Ledger
 from veza.store.library import Library
 from veza.store.live import LiveRows
+from veza.store.notifications import Notifications
 from veza.store.orders import Orders
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
@@ -41,6 +43,7 @@ from veza.store.reviews import Reviews
 from veza.store.sales import Sales
 from veza.store.sessions import Sessions
 from veza.store.streams import Streams
+from veza.store.tags import Tags
 
 EXTENSION = "veza.parts"
 
@@ -190,6 +193,9 @@ class Parts:
     streams: Streams
     sessions_on_air: LiveRows
     broadcasting: Broadcasting
+    notifications: Notifications
+    gear: GearRows
+    tags: Tags
 
     @classmethod
     def only(cls, **some: Any) -> Parts:

@@ -11,6 +11,7 @@ from uuid import UUID
 from veza.actors.disputes import Disputer
 from veza.actors.ingest_poller import IngestPoller
 from veza.actors.live import Live, NoSessions
+from veza.actors.notifier import Notifier
 from veza.actors.onboarding import Onboarder
 from veza.actors.payments import Payments
 from veza.actors.payouts import Payer
@@ -32,6 +33,7 @@ from veza.gateways.stripe import Stripe
 from veza.store.connect import Connect
 from veza.store.disputes import Disputes
 from veza.store.live import LiveRows
+from veza.store.notifications import Notifications
 from veza.store.payments import Payments as PaymentRows
 from veza.store.payouts import Payouts
 from veza.store.reconciliations import Reconciliations
@@ -70,6 +72,7 @@ class TreeParts:
     sessions: LiveRows
     ingest: Ingest | None
     timing: Timing
+    notifications: Notifications
 
 
 def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
@@ -115,10 +118,19 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
     children = (payouts, onboarding, reversals, refunds, disputes, payments, reconciler)
     money = one_for_one("money", *children, intensity=BLIPS)
     on_air, live = _live(parts)
+    notifier = permanent("notifier", lambda: Notifier(parts.notifications))
     refs = Refs(
-        payments.ref, payouts.ref, onboarding.ref, reconciler.ref, refunds.ref, reversals.ref, disputes.ref, live
+        payments.ref,
+        payouts.ref,
+        onboarding.ref,
+        reconciler.ref,
+        refunds.ref,
+        reversals.ref,
+        disputes.ref,
+        live,
+        notifier.ref,
     )
-    return one_for_one("veza", money, *on_air, intensity=BLIPS), refs
+    return one_for_one("veza", notifier, money, *on_air, intensity=BLIPS), refs
 
 
 def _live(parts: TreeParts) -> tuple[list[Supervisor], Live]:

@@ -1,0 +1,181 @@
+"""Notifications: listed, read, and told as they come to be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from secrets import token_urlsafe
+from typing import Final
+from uuid import UUID
+
+from quart import Blueprint, Response, request
+from quart_schema import document_response, security_scheme, validate_querystring, validate_response
+
+from veza.actors import notifier
+from veza.domain.errors import Unauthenticated
+from veza.domain.notifications import TICKET_LIFETIME, Notification, NotificationKind
+from veza.http.auth import Caller, caller, identify, login_required
+from veza.http.document import Events, takes_headers
+from veza.http.envelope import Envelope, Out, Query
+from veza.http.events import EventStream, event, event_response
+from veza.http.paging import Paging
+from veza.http.parts import parts
+
+api = Blueprint("notifications", __name__)
+
+NOTIFICATIONS: Final = "/notifications"
+
+
+class NotificationOut(Out):
+    """``data`` has what a program needs to act on it: ids, links, dates."""
+
+    id: UUID
+    kind: NotificationKind
+    title: str
+    body: str
+    data: Mapping[str, object]
+    read: bool
+    read_at: datetime | None
+    created_at: datetime
+
+
+class NotificationsOut(Out):
+    notifications: list[NotificationOut]
+    total: int
+    unread_count: int
+
+
+class UnreadOut(Out):
+    unread_count: int
+
+
+class ReadAllOut(Out):
+    read: int
+
+
+class TicketOut(Out):
+    """``ticket`` lets one connection in, once, within ``expires_in`` seconds."""
+
+    ticket: str
+    expires_in: int
+
+
+class NotificationsQuery(Paging):
+    unread: bool | None = None
+
+
+class StreamQuery(Query):
+    """``last_event_id`` does what the header does, for clients that can't set one."""
+
+    ticket: str | None = None
+    last_event_id: str | None = None
+
+
+@api.get(NOTIFICATIONS)
+@login_required
+@validate_querystring(NotificationsQuery)
+@validate_response(Envelope[NotificationsOut])
+async def get_notifications(query_args: NotificationsQuery) -> Envelope[NotificationsOut]:
+    """One's own notifications, the newest first; `unread=true` lists those alone."""
+    found, total = await parts().notifications.page(
+        caller().id, unread=query_args.unread, limit=query_args.limit, offset=query_args.offset
+    )
+    out = NotificationsOut(
+        notifications=list(map(shown, found)), total=total, unread_count=await parts().notifications.unread(caller().id)
+    )
+    return Envelope[NotificationsOut](data=out)
+
+
+@api.get(f"{NOTIFICATIONS}/unread-count")
+@login_required
+@validate_response(Envelope[UnreadOut])
+async def get_unread_count() -> Envelope[UnreadOut]:
+    """How many of one's notifications are unread."""
+    return Envelope[UnreadOut](data=UnreadOut(unread_count=await parts().notifications.unread(caller().id)))
+
+
+@api.put(f"{NOTIFICATIONS}/<uuid:notification_id>/read")
+@login_required
+@validate_response(Envelope[NotificationOut])
+async def put_read(notification_id: UUID) -> Envelope[NotificationOut]:
+    """Note that one was read; done again, it changes nothing."""
+    read = await parts().notifications.read(caller().id, notification_id, parts().clock())
+    return Envelope[NotificationOut](data=shown(read))
+
+
+@api.put(f"{NOTIFICATIONS}/read-all")
+@login_required
+@validate_response(Envelope[ReadAllOut])
+async def put_read_all() -> Envelope[ReadAllOut]:
+    """Note that all were read; answers how many were not."""
+    return Envelope[ReadAllOut](
+        data=ReadAllOut(read=await parts().notifications.read_all(caller().id, parts().clock()))
+    )
+
+
+@api.post(f"{NOTIFICATIONS}/stream-ticket")
+@login_required
+@validate_response(Envelope[TicketOut], 201)
+async def post_ticket() -> tuple[Envelope[TicketOut], int]:
+    """A ticket for the stream, for browsers, whose EventSource sends no bearer token."""
+    ticket = token_urlsafe(32)
+    await parts().notifications.hand_out(ticket, caller().id, caller().session_id)
+    return Envelope[TicketOut](data=TicketOut(ticket=ticket, expires_in=int(TICKET_LIFETIME.total_seconds()))), 201
+
+
+@api.get(f"{NOTIFICATIONS}/stream")
+@security_scheme([{"bearer": []}, {}])
+@takes_headers(last_event_id="The id of the last event one has: what came since is told first.")
+@validate_querystring(StreamQuery)
+@document_response(Events)
+async def get_stream(query_args: StreamQuery) -> Response:
+    """One's notifications as they come to be, as server-sent events: with a bearer token, or `?ticket=`.
+
+    The first event, `ready`, tells `unread_count`. Each `notification` has an id, with which one comes back for what
+    was missed. 429 where one has too many connections; one that doesn't keep up is closed.
+    """
+    who = await _listener(query_args.ticket)
+    last = await parts().notifications.last_number(who.user.id)
+    had = request.headers.get("Last-Event-ID") or query_args.last_event_id or ""
+    after = min(int(had), last) if had.isdecimal() and len(had) < 19 else last
+    unread = UnreadOut(unread_count=await parts().notifications.unread(who.user.id))
+    lines = await notifier.subscribe(parts().refs.notifier, who.user.id, after)
+    return event_response(
+        EventStream(
+            lines,
+            _event,
+            first=event(unread.model_dump_json(), event_id=after, name="ready"),
+            ending=parts().stopping,
+            still=partial(_still, who),
+        )
+    )
+
+
+def shown(notification: Notification) -> NotificationOut:
+    return NotificationOut.of(notification, read=notification.read_at is not None)
+
+
+def _event(notification: Notification) -> bytes:
+    return event(shown(notification).model_dump_json(), event_id=notification.number, name="notification")
+
+
+async def _listener(ticket: str | None) -> Caller:
+    """Raises Unauthenticated."""
+    if ticket is None:
+        found = await identify()
+        if found is None:
+            raise Unauthenticated("Sign in first: send an access token, or a ticket.")
+        return found
+    held = await parts().notifications.take(ticket)
+    user = None
+    if held is not None:
+        user = await parts().sessions.user_of(held.session_id, held.user_id, parts().clock())
+    if held is None or user is None:
+        raise Unauthenticated("The ticket does not hold any more; ask for another.", code="ticket_invalid")
+    return Caller(user, held.session_id)
+
+
+async def _still(who: Caller) -> bool:
+    """Whether the session by which somebody listens is still one."""
+    return await parts().sessions.user_of(who.session_id, who.user.id, parts().clock()) is not None
