@@ -64,6 +64,7 @@ from veza.store.sales import Sales
 from veza.store.sessions import Sessions
 from veza.store.streams import Streams
 from veza.store.tags import Tags
+from veza.store.warranties import Warranties
 from veza.supervisors import Supervisor, run_tree
 from veza.supervisors.tree import TreeParts, tree
 
@@ -129,6 +130,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
                 ingest=ingest,
                 timing=Timing(settings.live_poll_seconds, settings.live_stall_seconds, settings.live_grace_seconds),
                 notifications=notifications,
+                warranties=Warranties(database, new_id),
             )
         )
         parts = Parts(

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from veza.domain.catalog import BIDI_CONTROLS, fold_tag, words_of
 from veza.domain.errors import Conflict, Invalid, NotFound
+from veza.domain.notifications import News, NotificationKind
 
 NAME_LENGTH: Final = 200
 LINE_LENGTH: Final = 200  # a brand, a model, a serial number, a repairer
@@ -22,6 +23,7 @@ MAX_COST_CENTS: Final = 10**12 - 1
 than an item has, still add up to a number that JavaScript holds."""
 MAX_GEAR: Final = 1_000  # a rental house has as many; a studio has a hundred
 MAX_REPAIRS: Final = 500  # of one item: one a week for ten years
+WARNED_DAYS: Final = 30  # before a warranty ends: time to find the papers and send something in
 AHEAD: Final = timedelta(days=1)  # where it is tomorrow already, as UTC sees it
 
 
@@ -185,3 +187,12 @@ def fold_category(category: str | None) -> str | None:
 def words_of_gear(item: Gear) -> list[str]:
     """The words an item is found by."""
     return words_of(" ".join(filter(None, (item.name, item.brand, item.model, item.serial_number))))
+
+
+def warranty_news(gear_id: UUID, name: str, ends_on: date) -> News:
+    """What the owner of something is told when its warranty ends soon."""
+    return News(
+        NotificationKind.WARRANTY_ENDING,
+        f"The warranty of {name} ends on {ends_on.isoformat()}",
+        data={"gear_id": str(gear_id), "warranty_expires_on": ends_on.isoformat()},
+    )

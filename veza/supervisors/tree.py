@@ -22,6 +22,7 @@ from veza.actors.refunds import Refunder
 from veza.actors.reversals import Reverser
 from veza.actors.session_holder import SessionHolder, may_be_elsewhere
 from veza.actors.stream_session import StreamSessionActor, Studio
+from veza.actors.warranties import WarrantyMinder
 from veza.domain.attempts import RetryPolicy
 from veza.domain.audience import Audience
 from veza.domain.ids import Clock, NewId
@@ -39,6 +40,7 @@ from veza.store.payouts import Payouts
 from veza.store.reconciliations import Reconciliations
 from veza.store.refund_queue import RefundQueue
 from veza.store.reversals import Reversals
+from veza.store.warranties import Warranties
 from veza.supervisors.child import Intensity, permanent
 from veza.supervisors.dynamic import dynamic
 from veza.supervisors.supervisor import Supervisor, one_for_one
@@ -73,6 +75,7 @@ class TreeParts:
     ingest: Ingest | None
     timing: Timing
     notifications: Notifications
+    warranties: Warranties
 
 
 def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
@@ -130,7 +133,8 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
         live,
         notifier.ref,
     )
-    return one_for_one("veza", notifier, money, *on_air, intensity=BLIPS), refs
+    warranties = permanent("warranties", lambda: WarrantyMinder(parts.warranties))
+    return one_for_one("veza", notifier, warranties, money, *on_air, intensity=BLIPS), refs
 
 
 def _live(parts: TreeParts) -> tuple[list[Supervisor], Live]:
