@@ -40,7 +40,8 @@ from veza import logs
 from veza.actors.ingest_poller import IngestPoller
 from veza.actors.live import Live
 from veza.actors.session_holder import SessionHolder, may_be_elsewhere
-from veza.actors.stream_session import SessionRef, StreamSessionActor, Studio
+from veza.actors.session_row import Studio
+from veza.actors.stream_session import SessionRef, StreamSessionActor
 from veza.domain.audience import Audience
 from veza.domain.ids import system_mint, utc_now
 from veza.domain.ingest import Watch

@@ -17,7 +17,8 @@ from veza.actors.core import Actor
 from veza.actors.ingest_poller import IngestPoller
 from veza.actors.live import Live
 from veza.actors.session_holder import SessionHolder, may_be_elsewhere
-from veza.actors.stream_session import Messages, StreamSessionActor, Studio
+from veza.actors.session_row import Studio
+from veza.actors.stream_session import Messages, StreamSessionActor
 from veza.domain.audience import Audience
 from veza.domain.ids import IdMint
 from veza.domain.ingest import Audio, Seen, StatPage, Video, Watch

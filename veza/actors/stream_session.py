@@ -6,31 +6,27 @@ publisher it is told: by the server's hooks, and by the poller, which says again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
 
 import structlog
 import trio
 
 from veza.actors.core import Actor, Ask, Later, Mailbox, Ref, Refuse, Tell
+from veza.actors.session_row import SessionRow, Studio, Written
 from veza.domain.errors import Conflict, Refusal, Unavailable
-from veza.domain.ids import Clock, NewId
-from veza.domain.ingest import Audio, Publisher, Video, Watch
+from veza.domain.ingest import Audio, Publisher, Video
 from veza.domain.live import (
     NEXT,
     OCCUPIED,
     START_SECONDS,
     Event,
-    Figures,
     Permission,
     SessionEnd,
     StreamSession,
     StreamState,
-    Timing,
     admit,
     key_revoked,
 )
@@ -42,40 +38,6 @@ log = structlog.get_logger()
 
 LATE_SECONDS: Final = 1.0  # no turn of a loop that is well takes so long
 AGAIN_SECONDS: Final = 1.0  # between attempts to write while the database is away
-
-
-class Rows(Protocol):
-    """A stream's open session, as `veza.store.live.LiveRows` keeps it. Every method raises StoreError."""
-
-    async def take(self, stream_id: UUID) -> StreamSession | None: ...
-    async def accept(self, decide: Callable[[Permission], StreamSession], stream_id: UUID) -> StreamSession | None: ...
-    async def save(self, session: StreamSession, figures: Figures) -> bool: ...
-    async def end(self, session: StreamSession, figures: Figures, why: SessionEnd, now: datetime) -> bool: ...
-
-
-class Server(Protocol):
-    """The ingest server, as far as a session needs it."""
-
-    @property
-    def name(self) -> str: ...
-    async def kick(self, stream_id: UUID) -> int: ...
-
-
-@dataclass(frozen=True)
-class Studio:
-    """What every session works with. ``watches`` and ``peaks`` (of viewers) are kept by the poller and the holder.
-
-    ``taken`` are sessions that the holder took from processes that are gone, for their actors to begin with.
-    """
-
-    rows: Rows
-    server: Server
-    clock: Clock
-    new_id: NewId
-    timing: Timing
-    watches: Mapping[UUID, Watch]
-    peaks: dict[UUID, int]
-    taken: dict[UUID, StreamSession]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +122,12 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
     def __init__(self, stream_id: UUID, studio: Studio) -> None:
         self._stream_id = stream_id
         self._studio = studio
-        self._session: StreamSession | None = None
-        self._why: SessionEnd | None = None  # it is over, and of what; its row may not say so yet
-        self._written = True
+        self._row = SessionRow(stream_id, studio)
         self._lost_ingest = False
         self._grace_until = 0.0  # trio time; kept while an encoder that came back has shown nothing yet
         self._alarm = 0
         # Of who lets in or ends: what happens meanwhile is theirs to know, or is said again.
         self._turn = trio.Semaphore(1)
-        self._pen = trio.Lock()
 
     async def start(self) -> None:
         session = self._studio.taken.pop(self._stream_id, None)
@@ -211,7 +170,7 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
     def _ask_to_publish(self, claim: KeyClaim, publisher: Publisher) -> object:
         if not self._turn.value or (self._session is not None and self._session.state in OCCUPIED):
             return Conflict("This stream has a publisher.", code="already_publishing")
-        if self._why is not None:
+        if self._row.why is not None:
             return Unavailable("The session before is just being ended; try again.")
         self._turn.acquire_nowait()
         return Later(self._let_in, claim, publisher)
@@ -238,23 +197,20 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
         if before is not None:
             if before.state is StreamState.STALLED:
                 self._grace_until = trio.current_time() + self._studio.timing.grace
-            before = self._counted(before)
+            before = self._row.counted(before)
 
         def decide(permission: Permission) -> StreamSession:
             return admit(permission, claim, publisher, before, id=self._studio.new_id(), now=self._studio.clock())
 
         try:
-            async with self._pen:
-                session = await self._studio.rows.accept(decide, self._stream_id)
-                if session is not None:
-                    self._show(session)
-                    self._written = True
+            session = await self._row.begin(decide)
         except StoreError as away:
             log.warning("live_store_away", error=str(away))
             raise Unavailable("Nobody can be let in at the moment; try again.") from None
         if session is None:
             self._let_go()
             raise Unavailable("Another process has taken this session over; try again.")
+        self._show(session)
         log.info("publisher_let_in", stream=str(self._stream_id), client=publisher.client_id, again=before is not None)
         if before is None:
             self._studio.peaks.pop(self._stream_id, None)
@@ -265,11 +221,13 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
 
         Raises Unavailable if somebody has, or that can't be told.
         """
-        self._written = False
-        if not await self._try_to_write():
-            raise Unavailable("Nothing can be changed at the moment; try again.")
-        if self._session is None:
-            raise Unavailable("Another process has taken this session over; try again.")
+        self._row.outdate()
+        match await self._row.write():
+            case Written.NOT_YET:
+                raise Unavailable("Nothing can be changed at the moment; try again.")
+            case Written.ANOTHERS:
+                self._let_go()
+                raise Unavailable("Another process has taken this session over; try again.")
 
     async def _drop(self) -> bool:
         """Drop the publisher; whether there was one. Raises Unavailable when the server does not say."""
@@ -306,7 +264,7 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
 
     def _happened(self, event: Event) -> None:
         session = self._session
-        if session is None or self._why is not None or not self._turn.value:
+        if session is None or self._row.why is not None or not self._turn.value:
             return
         following = NEXT.get((session.state, event))
         if following is StreamState.ENDED or (following is StreamState.RECONNECTING and session.live_at is None):
@@ -321,7 +279,7 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
                 self._grace_until = trio.current_time() + self._studio.timing.grace
             self._lost_ingest = event is Event.INGEST_LOST
             if not self._lost_ingest:  # else it may have been there all the time, and is heard of again
-                after = replace(self._counted(after), ready=False)
+                after = replace(self._row.counted(after), ready=False)
         elif after.live_at is None:
             after = replace(after, live_at=self._studio.clock())
         log.info("stream_changed", stream=str(self._stream_id), was=session.state, now=state, because=event)
@@ -332,7 +290,7 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
     def _set_alarm(self) -> None:
         """For the state it is in; the one that was set before no longer counts."""
         self._alarm += 1
-        if self._session is None or self._why is not None:
+        if self._session is None or self._row.why is not None:
             return
         if self._session.state is StreamState.RECONNECTING:
             self.nursery.start_soon(self._overdue, self._grace_until, self._alarm)
@@ -373,7 +331,7 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
 
     async def _put_off(self, session: StreamSession, why: SessionEnd) -> bool:
         """End it, its publisher first; whether there was one. Raises Unavailable."""
-        if self._why is not None:
+        if self._row.why is not None:
             return False
         if session.publisher is None:
             self._close(session, why)
@@ -386,63 +344,39 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
     def _close(self, session: StreamSession, why: SessionEnd) -> None:
         state = session.resting if session.live_at is None else StreamState.ENDED
         log.info("session_over", stream=str(self._stream_id), why=why, was=session.state)
-        self._why = why
-        self._show(replace(self._counted(session), state=state, changes=session.changes + 1, ready=False))
+        self._row.why = why
+        self._show(replace(self._row.counted(session), state=state, changes=session.changes + 1, ready=False))
         self._set_alarm()
         self._write_soon()
 
     def _let_go(self) -> None:
         log.info("session_elsewhere", stream=str(self._stream_id))
-        self._studio.peaks.pop(self._stream_id, None)
-        self._session, self._written = None, True
+        self._row.drop()
         self.finish()
 
     # --- its row
 
+    @property
+    def _session(self) -> StreamSession | None:
+        return self._row.session
+
     def _show(self, session: StreamSession) -> None:
-        self._session = session
+        self._row.show(session)
         self.publish(session)
 
-    def _counted(self, session: StreamSession) -> StreamSession:
-        """Without its publisher, whose bytes are added to those of the ones before."""
-        figures = self._figures(session)
-        return replace(session, publisher=None, bytes_before=figures.bytes_in)
-
-    def _figures(self, session: StreamSession) -> Figures:
-        watch = self._studio.watches.get(self._stream_id)
-        current = 0 if watch is None or session.publisher is None else watch.bytes_of(session.publisher)
-        return Figures(session.bytes_before + current, self._studio.peaks.get(self._stream_id, 0))
-
     def _write_soon(self) -> None:
-        self._written = False
+        self._row.outdate()
         self.nursery.start_soon(self._write)
 
     async def _write(self) -> None:
         """Bring the row up to date, however long the database is away; done when it is, or is another's."""
         while True:
-            if await self._try_to_write():
+            written = await self._row.write()
+            if written is not Written.NOT_YET:
                 break
             await trio.sleep(AGAIN_SECONDS)
-        if self._why is not None:
-            self._studio.peaks.pop(self._stream_id, None)
-            self._session = None
+        if written is Written.ANOTHERS:
+            self._let_go()
+        elif self._row.why is not None:
+            self._row.drop()
             self.finish()
-
-    async def _try_to_write(self) -> bool:
-        """Whether the row says now what is so."""
-        async with self._pen:
-            if self._written or self._session is None:
-                return True
-            self._written = True
-            try:
-                if not await self._put(self._session):
-                    self._let_go()
-            except StoreError as away:
-                log.warning("live_store_away", error=str(away))
-                self._written = False
-            return self._written
-
-    async def _put(self, session: StreamSession) -> bool:
-        if self._why is None:
-            return await self._studio.rows.save(session, self._figures(session))
-        return await self._studio.rows.end(session, self._figures(session), self._why, self._studio.clock())

@@ -21,7 +21,8 @@ from veza.actors.refs import Refs
 from veza.actors.refunds import Refunder
 from veza.actors.reversals import Reverser
 from veza.actors.session_holder import SessionHolder, may_be_elsewhere
-from veza.actors.stream_session import StreamSessionActor, Studio
+from veza.actors.session_row import Studio
+from veza.actors.stream_session import StreamSessionActor
 from veza.actors.warranties import WarrantyMinder
 from veza.domain.attempts import RetryPolicy
 from veza.domain.audience import Audience
