@@ -23,6 +23,7 @@ from veza.gateways.ingest import IngestAway
 log = structlog.get_logger()
 
 UNCLAIMED_SECONDS: Final = 7.0  # longer than until a session without an actor gets one again, or another's is known
+TURN: Final = 500  # streams looked at before the others get their turn: a few milliseconds
 LOOKS_AT_ONCE: Final = 8  # for playlists: an ingest server has other things to do
 
 
@@ -104,7 +105,7 @@ class IngestPoller(Actor[Never, IngestView]):
             log.info("ingest_answers", server=self._server.name)
         self._show(IngestView(self._view.polls + 1, self._view.failures, len(page.streams)))
         now = trio.current_time()
-        self._look_at(page, now)
+        await self._look_at(page, now)
         await self._drop_unclaimed(now)
 
     def _not_answered(self, error: str) -> None:
@@ -118,17 +119,20 @@ class IngestPoller(Actor[Never, IngestView]):
                 if ref.snapshot is not None and (ref.snapshot.state, Event.INGEST_LOST) in NEXT:
                     ref.tell(NoteEvent(Event.INGEST_LOST))
 
-    def _look_at(self, page: StatPage, now: float) -> None:
+    async def _look_at(self, page: StatPage, now: float) -> None:
         watches, unclaimed = self._watches, set(page.streams)
-        for stream_id, seen in page.streams.items():
+        for turn, (stream_id, seen) in enumerate(page.streams.items()):
+            if turn % TURN == 0:
+                await trio.lowlevel.checkpoint()
             watch = watches.get(stream_id)
             if watch is None:
                 watch = watches[stream_id] = Watch()
             watch.see(seen, page.boot, now)
-        sessions = self._sessions.children()
         for stream_id in watches.keys() - page.streams.keys():
             watches[stream_id].miss()
-        for stream_id, ref in sessions:
+        for turn, (stream_id, ref) in enumerate(self._sessions.children()):
+            if turn % TURN == 0:
+                await trio.lowlevel.checkpoint()
             session = ref.snapshot
             if session is not None and session.publisher is not None:
                 watch = watches.get(stream_id)

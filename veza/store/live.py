@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -256,8 +256,8 @@ class LiveRows:
             s.bytes_before,
             figures.bytes_in,
             s.ready,
-            None if s.video is None else json.dumps(asdict(s.video)),
-            None if s.audio is None else json.dumps(asdict(s.audio)),
+            None if s.video is None else json.dumps(s.video._asdict()),
+            None if s.audio is None else json.dumps(s.audio._asdict()),
         )
         return done == "UPDATE 1"
 
