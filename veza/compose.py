@@ -43,6 +43,7 @@ from veza.settings import Settings
 from veza.store.accounts import Accounts
 from veza.store.bridge import Database, Patience
 from veza.store.catalog import Catalog
+from veza.store.cloud import CloudRows
 from veza.store.connect import Connect
 from veza.store.debts import Debts
 from veza.store.disputes import Disputes
@@ -171,6 +172,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             notifications=notifications,
             gear=GearRows(database),
             tags=Tags(database),
+            cloud=CloudRows(database),
         )
         await _first_admin(settings, parts)
         await parts.invoices.begin(_billing(settings))
@@ -234,6 +236,8 @@ def _http_settings(settings: Settings) -> HttpSettings:
     return HttpSettings(
         base_url=settings.base_url,
         upload_max_bytes=settings.upload_max_mb * 1024 * 1024,
+        cloud_quota_bytes=settings.cloud_quota_mb * 1024 * 1024,
+        cloud_versions_max=settings.cloud_versions_max,
         secure_cookies=settings.production,
         refresh_grace_seconds=settings.refresh_grace_seconds,
         currency=settings.platform_currency,

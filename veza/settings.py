@@ -128,6 +128,8 @@ class Settings(BaseSettings):
     live_grace_seconds: float = Field(60, ge=0, le=1800)
 
     upload_max_mb: int = Field(2048, ge=1)
+    cloud_quota_mb: int = Field(10240, ge=1)
+    cloud_versions_max: int = Field(50, ge=1)
     trusted_proxies: Annotated[tuple[Network, ...] | None, NoDecode, BeforeValidator(_networks)] = None
     """Whose `X-Forwarded-For` is believed; None while nobody has said."""
 

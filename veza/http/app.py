@@ -21,6 +21,8 @@ from veza.http.parts import EXTENSION, Parts
 from veza.http.routes import (
     actors,
     auth,
+    cloud,
+    cloud_shares,
     disputes,
     gear,
     gear_documents,
@@ -72,6 +74,8 @@ BLUEPRINTS = (
     gear.api,
     gear_documents.api,
     tags.api,
+    cloud.api,
+    cloud_shares.api,
     actors.api,
 )  # fmt: skip
 """Served under ``/api/v1``: a line each."""

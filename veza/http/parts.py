@@ -25,6 +25,7 @@ from veza.http.states import States
 from veza.http.tokens import Tokens
 from veza.store.accounts import Accounts
 from veza.store.catalog import Catalog
+from veza.store.cloud import CloudRows
 from veza.store.connect import Connect
 from veza.store.debts import Debts
 from veza.store.disputes import Disputes
@@ -78,6 +79,8 @@ class HttpSettings:
     """At some 2 ms of CPU a request, a quarter of a second of queue in one process; more would only wait longer."""
     base_url: str = "http://127.0.0.1:8080"
     upload_max_bytes: int = 2048 * 1024 * 1024
+    cloud_quota_bytes: int = 10240 * 1024 * 1024
+    cloud_versions_max: int = 50
     secure_cookies: bool = False
     refresh_grace_seconds: int = 0
     currency: str = "EUR"
@@ -196,6 +199,7 @@ class Parts:
     notifications: Notifications
     gear: GearRows
     tags: Tags
+    cloud: CloudRows
 
     @classmethod
     def only(cls, **some: Any) -> Parts:

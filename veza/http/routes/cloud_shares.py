@@ -1,0 +1,127 @@
+"""Links to cloud files: whoever has one reads the file, until it expires or is revoked."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from secrets import token_urlsafe
+from typing import Final, Literal
+from uuid import UUID
+
+from pydantic import Field
+from quart import Blueprint, Response
+from quart_schema import document_response, validate_querystring, validate_request, validate_response
+
+from veza.domain.cloud import MAX_SHARE_HOURS, Share
+from veza.http.auth import caller, login_required
+from veza.http.document import API, takes_headers
+from veza.http.envelope import Body, DeletedOut, Envelope, Out
+from veza.http.paging import Paging
+from veza.http.parts import parts
+from veza.http.routes.cloud import FILE, send_content
+
+api = Blueprint("cloud_shares", __name__)
+
+SHARE: Final = f"{FILE}/share"
+SHARED: Final = "/cloud/shared"
+TOKEN_BYTES: Final = 32  # nobody guesses 256 bits
+
+Permissions = Literal["read"]
+
+
+class ShareBody(Body):
+    permissions: Permissions = "read"
+    expires_in_hours: int = Field(24, ge=1, le=MAX_SHARE_HOURS)
+
+
+class LinkOut(Out):
+    """``token`` is told here and never again; ``id`` is what the link is revoked by."""
+
+    id: UUID
+    share_url: str
+    token: str
+    expires_at: datetime
+
+
+class LinkAnswer(Envelope[LinkOut]):
+    """What is in ``data`` stands beside it as well: there are clients of either shape."""
+
+    id: UUID
+    share_url: str
+    token: str
+    expires_at: datetime
+
+
+class ShareOut(Out):
+    id: UUID
+    permissions: Permissions = "read"
+    expires_at: datetime
+    created_at: datetime
+
+
+class SharesOut(Out):
+    shares: list[ShareOut]
+    total: int
+
+
+class SharedFileOut(Out):
+    name: str
+    size_bytes: int
+    content_type: str
+    version: int
+    permissions: Permissions = "read"
+    expires_at: datetime
+
+
+@api.post(SHARE)
+@login_required
+@validate_request(ShareBody)
+@validate_response(LinkAnswer)
+async def post_share(file_id: UUID, data: ShareBody) -> LinkAnswer:
+    """Make a link by which anyone may read one's own file, as it is when they do, for a day or up to a year.
+
+    The token is shown this once: only its hash is kept. 409 `too_many_shares` at a hundred living links of a file.
+    """
+    now, token = parts().clock(), token_urlsafe(TOKEN_BYTES)
+    share = Share(parts().new_id(), file_id, now + timedelta(hours=data.expires_in_hours), now)
+    await parts().cloud.share(caller().user.id, share, token)
+    url = f"{parts().settings.base_url}{API}{SHARED}/{token}"
+    link = LinkOut(id=share.id, share_url=url, token=token, expires_at=share.expires_at)
+    return LinkAnswer(data=link, **dict(link))
+
+
+@api.get(SHARE)
+@login_required
+@validate_querystring(Paging)
+@validate_response(Envelope[SharesOut])
+async def list_shares(file_id: UUID, query_args: Paging) -> Envelope[SharesOut]:
+    """The living links to one's own file, the newest first, without their tokens."""
+    found = await parts().cloud.shares(caller().user.id, file_id, parts().clock())
+    shown = list(map(ShareOut.of, query_args.of(found)))
+    return Envelope[SharesOut](data=SharesOut(shares=shown, total=len(found)))
+
+
+@api.delete(f"{SHARE}/<uuid:share_id>")
+@login_required
+@validate_response(Envelope[DeletedOut])
+async def delete_share(file_id: UUID, share_id: UUID) -> Envelope[DeletedOut]:
+    """Revoke a link. Who is downloading by it gets the rest."""
+    await parts().cloud.revoke(caller().user.id, file_id, share_id)
+    return Envelope[DeletedOut](data=DeletedOut())
+
+
+@api.get(f"{SHARED}/<token>")
+@validate_response(Envelope[SharedFileOut])
+async def get_shared(token: str) -> tuple[Envelope[SharedFileOut], int, dict[str, str]]:
+    """What a link leads to; 404 for one that is unknown, expired or revoked."""
+    file, expires_at = await parts().cloud.shared(token, parts().clock())
+    shown = SharedFileOut.of(file, expires_at=expires_at)
+    return Envelope[SharedFileOut](data=shown), 200, {"Cache-Control": "private, no-store"}
+
+
+@api.get(f"{SHARED}/<token>/content")
+@takes_headers(range="One range of bytes.", if_none_match="The ETag of what is there already.")
+@document_response(bytes)
+async def get_shared_content(token: str) -> Response:
+    """The bytes of the file that a link leads to, as it is now; 404 for a link that is unknown, expired or revoked."""
+    file, _ = await parts().cloud.shared(token, parts().clock())
+    return await send_content(file)
