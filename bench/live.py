@@ -8,6 +8,7 @@ Hypercorn that answers with the same bytes. Our access log is written as always,
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -51,6 +52,7 @@ from veza.gateways.ingest.nginx_rtmp import NginxRtmp
 from veza.http.app import create_app
 from veza.http.parts import ConfigSummary, Parts
 from veza.listener import listen
+from veza.serve import YOUNG_OBJECTS
 from veza.store.live import Elsewhere
 from veza.supervisors import dynamic, one_for_one, permanent, running
 
@@ -492,6 +494,7 @@ def _ingest() -> None:
 def main(role: str, given: str = "") -> None:
     if role == "ingest":
         _ingest()
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])  # as a served process has it
     roles = {"memory": _memory, "rounds": _rounds, "served": _served, "bare": _bare}
     with open(os.devnull, "w", buffering=1) as nobody:
         logs.configure(log_format="json", out=nobody)
