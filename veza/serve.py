@@ -37,8 +37,8 @@ MIGRATED_SECONDS = 15.0
 YOUNG_OBJECTS = 50_000
 """How many more objects are made than freed before the garbage collector looks. Python's 700 has it take whatever is in
 hand just then, a poll of ten thousand streams say, for something that will stay, and then look through everything there
-is every dozen seconds: half a second in which nobody is answered. Nearly all garbage here is freed without it; what waits
-for it is 10 MB at most."""
+is every dozen seconds: half a second in which nobody is answered. Nearly all garbage here is freed without it; what
+waits for it is 10 MB at most."""
 
 log = structlog.get_logger()
 
