@@ -260,23 +260,21 @@ def test_a_webhook_signed_by_any_of_our_secrets_is_read() -> None:
     assert (event.id, event.type, event.account, event.subject) == ("evt_1", "account.updated", "acct_1", "acct_1")
 
 
-@pytest.mark.parametrize(
-    ("body", "signature"),
-    [
-        (EVENT, None),
-        (EVENT, ""),
-        (EVENT, "t=1,v1="),
-        (EVENT, "no such thing"),
-        (EVENT, "t=1,v1=\xff"),
+@pytest.mark.parametrize("signature", [None, "", "t=1,v1=", "no such thing", "t=1,v1=\xff"])
+def test_a_webhook_without_a_signature_is_refused(signature: str | None) -> None:
+    with pytest.raises(Unauthenticated):
+        verify_event(EVENT, signature, ["whsec_1"])
+
+
+def test_a_forged_or_stale_webhook_is_refused() -> None:
+    for body, signature in (
         (EVENT, signed(EVENT, "whsec_other")),
         (EVENT, signed(EVENT, age=timedelta(seconds=301))),
         (EVENT + b" ", signed(EVENT)),
         (b"\xff", signed(b"\xff")),
-    ],
-)
-def test_a_forged_or_stale_webhook_is_refused(body: bytes, signature: str | None) -> None:
-    with pytest.raises(Unauthenticated):
-        verify_event(body, signature, ["whsec_1"])
+    ):
+        with pytest.raises(Unauthenticated):
+            verify_event(body, signature, ["whsec_1"])
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"id": "evt_1", "type": "x", "data": {"object": []}}', b"nope"])
