@@ -6,6 +6,7 @@ does not keep up is closed, and comes back for what it missed with that number.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -137,7 +138,8 @@ class Notifier(Actor[Messages, NotifierView]):
                 had[notification.user_id] = notification.number
             self._forget_who_left()
             # Who got as many as are read at once may have more.
-            had = {user_id: number for user_id, number in had.items() if _count(found, user_id) == AT_ONCE}
+            read = Counter(notification.user_id for notification in found)
+            had = {user_id: number for user_id, number in had.items() if read[user_id] == AT_ONCE}
         self._show()
 
     def _send(self, line: _Line, notification: Notification) -> None:
@@ -186,7 +188,3 @@ class Notifier(Actor[Messages, NotifierView]):
     def _show(self) -> None:
         connections = sum(map(len, self._lines.values()))
         self.publish(NotifierView(connections, len(self._lines), self._passed_on, self._too_slow))
-
-
-def _count(found: list[Notification], user_id: UUID) -> int:
-    return sum(notification.user_id == user_id for notification in found)

@@ -20,7 +20,6 @@ from veza.domain.errors import Conflict, Refusal, Unavailable
 from veza.domain.ingest import Audio, Publisher, Video
 from veza.domain.live import (
     NEXT,
-    OCCUPIED,
     START_SECONDS,
     Event,
     Permission,
@@ -168,10 +167,11 @@ class StreamSessionActor(Actor[Messages, StreamSession]):
     # --- letting an encoder in
 
     def _ask_to_publish(self, claim: KeyClaim, publisher: Publisher) -> object:
-        if not self._turn.value or (self._session is not None and self._session.state in OCCUPIED):
-            return Conflict("This stream has a publisher.", code="already_publishing")
         if self._row.why is not None:
             return Unavailable("The session before is just being ended; try again.")
+        taken = self._session is not None and (self._session.state, Event.PUBLISHED) not in NEXT
+        if taken or not self._turn.value:  # another encoder is refused, and hurts nobody
+            return Conflict("This stream has a publisher.", code="already_publishing")
         self._turn.acquire_nowait()
         return Later(self._let_in, claim, publisher)
 

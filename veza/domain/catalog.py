@@ -12,6 +12,7 @@ from uuid import UUID
 from veza.domain.accounts import Role, User
 from veza.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from veza.domain.media import Media, MediaKind
+from veza.domain.names import check_line
 
 TITLE_LENGTH = 200
 DESCRIPTION_LENGTH = 10_000
@@ -21,9 +22,6 @@ TAG_LENGTH = 40
 MAX_FILES = 100  # a sample pack's folders fit; a whole library is an archive
 SEARCH_LENGTH = 200  # a sentence; longer is not a search
 MAX_WORD = 64  # characters of a word that are kept and compared; a lexeme may have 2 KB
-
-BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""They turn the direction of the text around them (Unicode Standard Annex 9), the seller's name for one."""
 
 UNDECOMPOSED = str.maketrans({"đ": "d", "ø": "o", "ł": "l", "\u0131": "i", "æ": "ae", "œ": "oe"})
 """Letters typed as others where a keyboard lacks them, and that Unicode does not decompose."""
@@ -187,12 +185,7 @@ def change(product: Product, changes: Changes, *, deliverables: int, currency: s
 
 def check_title(title: str) -> str:
     """The title. Raises Invalid for one that nobody can see, or that would garble the text around it."""
-    kinds = {unicodedata.category(character) for character in title}
-    if "Cc" in kinds or not BIDI_CONTROLS.isdisjoint(title):
-        raise Invalid("A title has no control characters.", field="title")
-    if not any(kind[0] in "LNPS" for kind in kinds):
-        raise Invalid("A title has at least one character that can be seen.", field="title")
-    return title
+    return check_line(title, "title")
 
 
 def check_status(old: ProductStatus, new: ProductStatus, *, deliverables: int) -> None:

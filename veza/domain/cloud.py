@@ -6,7 +6,6 @@ version the file is at; whatever becomes of the file, that content stays until i
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,16 +13,14 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from veza.domain.catalog import BIDI_CONTROLS
 from veza.domain.errors import Conflict, Invalid, NotFound, TooLarge
+from veza.domain.names import check_line
 
 NAME_LENGTH: Final = 255  # what file systems take
 SEARCH_LENGTH: Final = 200
 MAX_FILES: Final = 10_000  # of one account: a life's sessions; samples by the thousand belong in archives
 MAX_SHARES: Final = 100  # of one file, living at a time: a link for each member of an orchestra
 MAX_SHARE_HOURS: Final = 8760  # a year
-
-CONTROLS: Final = ("Cc", "Cs", "Zl", "Zp")  # with halves of characters, and what breaks a line without being a control
 
 
 class Sort(StrEnum):
@@ -124,16 +121,11 @@ def is_kept(file: CloudFile, versions: Collection[Version]) -> bool:
 def check_name(name: str) -> str:
     """The name, without the blanks around it. Raises Invalid for one that is a path or that nobody could read."""
     name = name.strip()
-    kinds = {unicodedata.category(character) for character in name}
     if len(name) > NAME_LENGTH:
         raise Invalid(f"A name has at most {NAME_LENGTH} characters.", field="name")
-    if not kinds.isdisjoint(CONTROLS) or not BIDI_CONTROLS.isdisjoint(name):
-        raise Invalid("A name has no control characters.", field="name")
     if not {"/", "\\"}.isdisjoint(name) or name in (".", ".."):
         raise Invalid("A name is not a path.", field="name")
-    if not any(kind[0] in "LNPS" for kind in kinds):
-        raise Invalid("A name has at least one character that can be seen.", field="name")
-    return name
+    return check_line(name, "name")
 
 
 # -- how much there may be --------------------------------------------------------------------------------------------

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final, TypedDict
 from uuid import UUID
 
-from veza.domain.catalog import BIDI_CONTROLS, fold_tag, words_of
+from veza.domain.catalog import fold_tag, words_of
 from veza.domain.errors import Conflict, Invalid, NotFound
+from veza.domain.names import check_line
 from veza.domain.notifications import News, NotificationKind
 
 NAME_LENGTH: Final = 200
@@ -123,20 +123,11 @@ def blank(owner_id: UUID, *, id: UUID, now: datetime) -> Gear:  # noqa: A002
 def change(item: Gear, changes: GearChanges, now: datetime) -> Gear:
     """The item as changed. Raises Invalid for what makes no sense."""
     changed = replace(item, **changes)
-    check_name(changed.name)
+    check_line(changed.name, "name")
     if changed.purchase_date is not None:
         check_past(changed.purchase_date, now, field="purchase_date")
     check_cost(changed.purchase_price_cents, changed.currency, field="purchase_price_cents")
     return item if changed == item else replace(changed, updated_at=now)
-
-
-def check_name(name: str) -> None:
-    """Raises Invalid for a name that nobody can see, or that would garble the text around it."""
-    kinds = {unicodedata.category(character) for character in name}
-    if "Cc" in kinds or not BIDI_CONTROLS.isdisjoint(name):
-        raise Invalid("A name has no control characters.", field="name")
-    if not any(kind[0] in "LNPS" for kind in kinds):
-        raise Invalid("A name has at least one character that can be seen.", field="name")
 
 
 def check_past(day: date, now: datetime, *, field: str) -> None:

@@ -68,8 +68,6 @@ One that was never live has nothing to come back to: where this says reconnectin
 """
 
 ON_AIR: Final = frozenset({S.LIVE, S.STALLED, S.RECONNECTING})
-OCCUPIED: Final = frozenset({S.STARTING, S.LIVE})
-"""Another encoder is refused, and hurts nobody."""
 
 EVENT_OF: Final[Mapping[Flow, Event]] = {
     Flow.FLOWING: E.FLOWED,
@@ -164,7 +162,7 @@ def admit(
     if before is not None:
         return replace(
             before,
-            state=S.STARTING,
+            state=NEXT[before.state, E.PUBLISHED],
             publisher=publisher,
             key_version=claim.version,
             changes=max(before.changes, permission.changes) + 1,
