@@ -12,7 +12,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.buckets import S3, STORES, open_store, s3_server
 from tests.house import House, running_house
+from veza.gateways.objects import Objects
 from veza.store.bridge import Database
 from veza.store.embedded import embedded_dsn
 from veza.store.migrate import migrate
@@ -86,3 +88,17 @@ async def house(dsn: str, tmp_path: Path) -> AsyncIterator[House]:
     """The whole composition over a fresh database and a sandbox of its own, serving on loopback."""
     async with running_house(dsn, tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """A server of buckets, for the whole run."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(params=STORES)
+async def objects(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Objects]:
+    """An empty store: whatever is said of it holds on a disk and in a bucket."""
+    async with open_store(request.param, tmp_path / "objects", request) as store:
+        yield store

@@ -111,6 +111,9 @@ def test_an_empty_setting_is_a_missing_one_in_production(monkeypatch: pytest.Mon
         ("STREAM_KEY_SECRET", "too-short"),
         ("LIVE_POLL_SECONDS", "0"),
         ("LIVE_GRACE_SECONDS", "1801"),
+        ("S3_ENDPOINT_URL", "s3.example"),
+        ("S3_ACCESS_KEY_ID", "one-without-the-other"),
+        ("OBJECT_GRACE_HOURS", "0"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named_and_its_value_is_not(
@@ -120,6 +123,13 @@ def test_a_setting_that_makes_no_sense_is_named_and_its_value_is_not(
     with pytest.raises(SettingsError, match=name) as refused:
         load()
     assert f"{value!r}" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["S3_REGION", "S3_ENDPOINT_URL", "S3_ACCESS_KEY_ID"])
+def test_where_anything_of_a_bucket_is_set_its_name_is_asked_for(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "https://s3.example")
+    with pytest.raises(SettingsError, match="S3_BUCKET"):
+        load()
 
 
 def test_the_issuer_of_invoices_and_its_rates_are_read_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from veza.actors.queue import Leases
 from veza.actors.refs import Refs
 from veza.domain.accounts import User
 from veza.domain.attempts import RetryPolicy
+from veza.domain.errors import Unavailable
 from veza.domain.ids import IdMint, system_mint, utc_now
 from veza.domain.invoices import Billing, Issuer
 from veza.domain.ledger import Finding
@@ -32,7 +33,10 @@ from veza.gateways.ingest import Ingest
 from veza.gateways.ingest.mediamtx import MediaMtx
 from veza.gateways.ingest.nginx_rtmp import NginxRtmp
 from veza.gateways.invoice_pdf import Printer
-from veza.gateways.objects import LocalObjects
+from veza.gateways.objects import Objects
+from veza.gateways.objects.links import Links
+from veza.gateways.objects.local import LocalObjects
+from veza.gateways.objects.s3 import Bucket, S3Objects
 from veza.gateways.passwords import Passwords
 from veza.gateways.stripe import Stripe
 from veza.http.app import VezaApp, create_app
@@ -47,6 +51,7 @@ from veza.store.cloud import CloudRows
 from veza.store.connect import Connect
 from veza.store.debts import Debts
 from veza.store.disputes import Disputes
+from veza.store.flags import Flags
 from veza.store.gear import GearRows
 from veza.store.invoices import Invoices
 from veza.store.ledger import Ledger
@@ -97,9 +102,10 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
     new_id = IdMint(utc_now, random)
     secret = settings.jwt_secret.get_secret_value().encode()
     delay = timedelta(days=settings.payout_delay_days)
+    links = Links(secret, settings.base_url, utc_now)
     async with (
         Database.open(dsn, size=settings.database_pool_size) as database,
-        LocalObjects.open(settings.veza_data_dir / "objects") as objects,
+        open_objects(settings, links) as objects,
         open_hyperswitch(settings) as hyperswitch,
         open_stripe(settings) as stripe,
         open_ingest(settings) as ingest,
@@ -138,7 +144,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             clock=utc_now,
             new_id=new_id,
             config=_summary(settings),
-            checks=_checks(settings, database, root, refs),
+            checks=_checks(settings, database, objects, root, refs),
             root_alive=partial(_alive, root),
             tree=root.view,
             settings=_http_settings(settings),
@@ -173,6 +179,8 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             gear=GearRows(database),
             tags=Tags(database),
             cloud=CloudRows(database),
+            links=links,
+            flags=Flags(database),
         )
         await _first_admin(settings, parts)
         await parts.invoices.begin(_billing(settings))
@@ -218,6 +226,20 @@ async def open_ingest(settings: Settings) -> AsyncIterator[Ingest | None]:
             timeout=INGEST_SECONDS,
         ) as nginx:
             yield nginx
+
+
+def open_objects(settings: Settings, links: Links) -> AbstractAsyncContextManager[Objects]:
+    """The bucket where one is set up, else a folder of the data directory."""
+    if not settings.s3_bucket:
+        return LocalObjects.open(settings.veza_data_dir / "objects", links)
+    bucket = Bucket(
+        settings.s3_bucket,
+        settings.s3_endpoint_url or None,
+        settings.s3_region or None,
+        settings.s3_access_key_id.get_secret_value() or None,
+        settings.s3_secret_access_key.get_secret_value() or None,
+    )
+    return S3Objects.open(bucket, utc_now)
 
 
 async def _first_admin(settings: Settings, parts: Parts) -> None:
@@ -302,11 +324,13 @@ def _alive(root: Supervisor) -> bool:
     return root.state is State.RUNNING
 
 
-def _checks(settings: Settings, database: Database, root: Supervisor, refs: Refs) -> Mapping[str, Check]:
+def _checks(
+    settings: Settings, database: Database, objects: Objects, root: Supervisor, refs: Refs
+) -> Mapping[str, Check]:
     return {
         "database": partial(_check_database, database),
         "redis": _not_configured,
-        "s3": _not_configured,
+        "s3": partial(_check_s3, objects) if settings.s3_bucket else _not_configured,
         "ingest": partial(_check_ingest, refs) if settings.ingest_configured else _not_configured,
         "disk": partial(_check_disk, settings.veza_data_dir),
         "actors": partial(_check_actors, settings, root, refs),
@@ -328,6 +352,15 @@ async def _check_ingest(refs: Refs) -> CheckResult:
     if found is None or found.silent_since is not None:
         return CheckResult("degraded", {"error": "the ingest server does not answer"})
     return CheckResult("ok", {"streams": found.streams})
+
+
+async def _check_s3(objects: Objects) -> CheckResult:
+    """Degraded while the bucket cannot be reached: what needs no files goes on."""
+    try:
+        await objects.check()
+    except Unavailable:
+        return CheckResult("degraded", {"error": "the bucket cannot be reached"})
+    return CheckResult("ok")
 
 
 async def _check_disk(folder: Path) -> CheckResult:

@@ -127,6 +127,14 @@ class Settings(BaseSettings):
     live_stall_seconds: float = Field(6, gt=0, le=300)
     live_grace_seconds: float = Field(60, ge=0, le=1800)
 
+    s3_endpoint_url: Url = ""
+    s3_bucket: str = ""
+    s3_region: str = ""
+    s3_access_key_id: SecretStr = SecretStr("")
+    s3_secret_access_key: SecretStr = SecretStr("")
+    object_grace_hours: int = Field(24, ge=1, le=8760)
+    """How long bytes that nothing names any more are kept: a backup of the database that old can be restored."""
+
     upload_max_mb: int = Field(2048, ge=1)
     cloud_quota_mb: int = Field(10240, ge=1)
     cloud_versions_max: int = Field(50, ge=1)
@@ -260,6 +268,7 @@ def _problems(settings: Settings) -> list[str]:
     if settings.transfer_claim_seconds <= needed:
         problems.append(f"TRANSFER_CLAIM_SECONDS: longer than {needed:g} s, a call to the provider and its record")
     problems += _live_problems(settings)
+    problems += _s3_problems(settings)
     if settings.production:
         problems += [
             f"{name.upper()}: required in production" for name in REQUIRED_IN_PRODUCTION if _empty(settings, name)
@@ -288,6 +297,18 @@ def _live_problems(settings: Settings) -> list[str]:
             for name in REQUIRED_FOR_LIVE
             if _empty(settings, name)
         ]
+    return problems
+
+
+def _s3_problems(settings: Settings) -> list[str]:
+    problems = []
+    keys = [bool(key.get_secret_value()) for key in (settings.s3_access_key_id, settings.s3_secret_access_key)]
+    if not settings.s3_bucket and (settings.s3_endpoint_url or settings.s3_region or any(keys)):
+        problems.append("S3_BUCKET: needed where anything of S3 is set; without it, files are kept on this disk")
+    if any(keys) and not all(keys):
+        problems.append("S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY: both, or neither and a role of the machine's")
+    if settings.s3_endpoint_url and not _is_origin(settings.s3_endpoint_url):
+        problems.append("S3_ENDPOINT_URL: a URL such as https://s3.eu-west-3.amazonaws.com")
     return problems
 
 

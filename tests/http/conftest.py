@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -22,10 +21,11 @@ from tests.sandbox.running import NO_CERTIFICATES
 from veza.actors.core import errors as runtime
 from veza.domain import errors as domain
 from veza.domain.ids import IdMint
+from veza.gateways.objects import Objects
 from veza.http.app import VezaApp, create_app
 from veza.http.body import UploadLimits
 from veza.http.deadline import renew, within
-from veza.http.downloads import send_owned_file
+from veza.http.downloads import send_object
 from veza.http.edge import Trace, trace
 from veza.http.envelope import Body, Envelope
 from veza.http.paging import Paging
@@ -80,7 +80,7 @@ class OptionalBody(Body):
 class Stage:
     """What the test routes and the tests tell each other."""
 
-    file: Path = Path()
+    key: str = ""
     file_type: str = "audio/wav"
     entered: trio.Event = field(default_factory=trio.Event)
     left: trio.Event = field(default_factory=trio.Event)
@@ -160,9 +160,7 @@ def add_files(routes: Blueprint, stage: Stage) -> None:
 
     @routes.get("/file")
     async def file() -> Response:
-        return await send_owned_file(
-            stage.file, filename="Träck 1.wav", etag="abc123", content_type=stage.file_type, modified=NOON
-        )
+        return await send_object(stage.key, filename="Träck 1.wav", content_type=stage.file_type, modified=NOON)
 
     @routes.get("/events")
     async def events() -> Response:
@@ -252,7 +250,7 @@ def lines() -> Iterator[Sequence[Any]]:
 
 
 @pytest.fixture
-async def serve(nursery: trio.Nursery, lines: Sequence[Any], tmp_path: Path) -> Serve:
+async def serve(nursery: trio.Nursery, lines: Sequence[Any]) -> Serve:
     """Starts an app; keyword arguments are HttpSettings, checks, and the listener's seconds."""
 
     async def start(
@@ -262,9 +260,10 @@ async def serve(nursery: trio.Nursery, lines: Sequence[Any], tmp_path: Path) -> 
         drain_seconds: float = 5,
         stall_seconds: float = 5,
         max_connections: int = 100,
+        objects: Objects | None = None,
         **settings: Any,
     ) -> Serving:
-        app, stage, shutdown, stopped = create_app(), Stage(tmp_path / "track"), trio.Event(), trio.Event()
+        app, stage, shutdown, stopped = create_app(), Stage(), trio.Event(), trio.Event()
         app.register_blueprint(stage_routes(stage), url_prefix="/api/v1/stage")
         app.bind(
             Parts.only(
@@ -275,6 +274,7 @@ async def serve(nursery: trio.Nursery, lines: Sequence[Any], tmp_path: Path) -> 
                 root_alive=root_alive,
                 settings=HttpSettings(**settings),
                 stopping=shutdown,
+                **({} if objects is None else {"objects": objects}),
             )
         )
         seen: list[Trace] = []

@@ -110,13 +110,14 @@ async def open_desk(
     *blueprints: Blueprint,
     passwords: Passwords | None = None,
     more: Mapping[str, object] | None = None,
+    people: People | None = None,
     **settings: Any,
 ) -> AsyncIterator[Desk]:
     """A desk over ``db`` with a test's own blueprints beside the app's; keyword arguments are HttpSettings.
 
-    ``more`` are further parts, for routes that need more than an account.
+    ``more`` are further parts, for routes that need more than an account; ``people`` has the clock they go by.
     """
-    people = People()
+    people = people or People()
     parts = Parts.only(
         clock=people.clock,
         new_id=people.new_id,

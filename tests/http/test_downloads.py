@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
 import trio
 
+from tests.buckets import open_local
 from tests.http.conftest import Serve, Serving
-from veza.http.downloads import content_disposition
+from veza.gateways.objects import Objects
+from veza.gateways.objects.headers import content_disposition
 
 DATA = bytes(range(256)) * 4096  # 1 MiB: several of the reader's buffers
 
 
-async def served_file(serve: Serve) -> Serving:
-    served: Serving = await serve()
-    served.stage.file.write_bytes(DATA)
-    return served
+@pytest.fixture
+async def served(serve: Serve, objects: Objects) -> Serving:
+    """An app that serves a file: from a disk, and from a bucket."""
+    serving: Serving = await serve(objects=objects)
+    serving.stage.key = (await objects.put(chunks())).key
+    return serving
 
 
-async def test_a_file_is_sent_whole(serve: Serve) -> None:
-    served = await served_file(serve)
+def etag(served: Serving) -> str:
+    return f'"{served.stage.key}"'
+
+
+async def chunks() -> AsyncIterator[bytes]:
+    for start in range(0, len(DATA), 100_000):
+        yield DATA[start : start + 100_000]
+
+
+async def test_a_file_is_sent_whole(served: Serving) -> None:
     with trio.fail_after(10):
         async with served.client() as client:
             answer = await client.get("/file")
@@ -27,7 +42,7 @@ async def test_a_file_is_sent_whole(serve: Serve) -> None:
     assert answer.headers["content-type"] == "audio/wav"
     assert answer.headers["content-length"] == str(len(DATA))
     assert answer.headers["accept-ranges"] == "bytes"
-    assert answer.headers["etag"] == '"abc123"'
+    assert answer.headers["etag"] == etag(served)
     assert answer.headers["last-modified"] == "Mon, 23 Feb 2026 12:00:00 GMT"
     assert answer.headers["content-disposition"].startswith("attachment; ")
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -43,8 +58,7 @@ async def test_a_file_is_sent_whole(serve: Serve) -> None:
         ("bytes=1048000-9999999", 1_048_000, len(DATA)),
     ],
 )
-async def test_a_range_is_sent_as_asked(serve: Serve, wanted: str, start: int, end: int) -> None:
-    served = await served_file(serve)
+async def test_a_range_is_sent_as_asked(served: Serving, wanted: str, start: int, end: int) -> None:
     with trio.fail_after(10):
         async with served.client() as client:
             answer = await client.get("/file", headers={"Range": wanted})
@@ -54,8 +68,7 @@ async def test_a_range_is_sent_as_asked(serve: Serve, wanted: str, start: int, e
     assert answer.headers["content-length"] == str(end - start)
 
 
-async def test_a_range_outside_the_file_is_416_with_its_size(serve: Serve) -> None:
-    served = await served_file(serve)
+async def test_a_range_outside_the_file_is_416_with_its_size(served: Serving) -> None:
     with trio.fail_after(10):
         async with served.client() as client:
             answer = await client.get("/file", headers={"Range": "bytes=2000000-"})
@@ -65,8 +78,7 @@ async def test_a_range_outside_the_file_is_416_with_its_size(serve: Serve) -> No
 
 
 @pytest.mark.parametrize("wanted", ["bytes=5-2", "lines=1-2", "bytes=a-b", "bytes=0-1,5-6", f"bytes=0-{'9' * 5000}"])
-async def test_a_range_we_do_not_understand_is_ignored(serve: Serve, wanted: str) -> None:
-    served = await served_file(serve)
+async def test_a_range_we_do_not_understand_is_ignored(served: Serving, wanted: str) -> None:
     with trio.fail_after(10):
         async with served.client() as client:
             answer = await client.get("/file", headers={"Range": wanted})
@@ -74,38 +86,38 @@ async def test_a_range_we_do_not_understand_is_ignored(serve: Serve, wanted: str
     assert answer.content == DATA
 
 
-@pytest.mark.parametrize(("validator", "status"), [('"abc123"', 206), ('"other"', 200)])
-async def test_a_resumed_download_of_a_changed_file_starts_over(serve: Serve, validator: str, status: int) -> None:
-    served = await served_file(serve)
+@pytest.mark.parametrize(("validator", "status"), [('"{key}"', 206), ('"other"', 200)])
+async def test_a_resumed_download_of_a_changed_file_starts_over(served: Serving, validator: str, status: int) -> None:
     with trio.fail_after(10):
         async with served.client() as client:
-            answer = await client.get("/file", headers={"Range": "bytes=10-19", "If-Range": validator})
+            answer = await client.get(
+                "/file", headers={"Range": "bytes=10-19", "If-Range": validator.format(key=served.stage.key)}
+            )
     assert answer.status_code == status
     assert answer.content == (DATA[10:20] if status == 206 else DATA)
 
 
-async def test_a_file_the_client_has_is_not_sent_again(serve: Serve) -> None:
-    served = await served_file(serve)
+async def test_a_file_the_client_has_is_not_sent_again(served: Serving) -> None:
     with trio.fail_after(10):
         async with served.client() as client:
-            answer = await client.get("/file", headers={"If-None-Match": '"abc123"'})
+            answer = await client.get("/file", headers={"If-None-Match": etag(served)})
     assert answer.status_code == 304
     assert "content-type" not in answer.headers
     assert answer.content == b""
-    assert answer.headers["etag"] == '"abc123"'
+    assert answer.headers["etag"] == etag(served)
 
 
-@pytest.mark.parametrize(("tags", "status"), [("*", 200), ('"abc123"', 200), ('"a", "abc123"', 200), ('"other"', 412)])
-async def test_a_file_is_sent_only_to_who_wants_this_version_of_it(serve: Serve, tags: str, status: int) -> None:
-    served = await served_file(serve)
+@pytest.mark.parametrize(("tags", "status"), [("*", 200), ('"{key}"', 200), ('"a", "{key}"', 200), ('"other"', 412)])
+async def test_a_file_is_sent_only_to_who_wants_this_version_of_it(served: Serving, tags: str, status: int) -> None:
     with trio.fail_after(10):
         async with served.client() as client:
-            assert (await client.get("/file", headers={"If-Match": tags})).status_code == status
+            assert (
+                await client.get("/file", headers={"If-Match": tags.format(key=served.stage.key)})
+            ).status_code == status
 
 
 @pytest.mark.parametrize("wanted", [{}, {"Range": "bytes=10-19"}, {"Range": "bytes=2000000-"}])
-async def test_head_tells_the_size_and_sends_nothing(serve: Serve, wanted: dict[str, str]) -> None:
-    served = await served_file(serve)
+async def test_head_tells_the_size_and_sends_nothing(served: Serving, wanted: dict[str, str]) -> None:
     with trio.fail_after(10):
         async with served.client() as client:
             answer = await client.head("/file", headers=wanted)
@@ -122,18 +134,20 @@ async def test_head_of_what_never_ends_is_answered_at_once(serve: Serve, path: s
             assert (await client.head(f"/{path}")).status_code == 200
 
 
-async def test_a_file_that_can_not_be_opened_is_told_before_anything_is_sent(serve: Serve) -> None:
-    served = await served_file(serve)
-    served.stage.file.unlink()
-    served.stage.file.mkdir()  # it is there, and no file
-    with trio.fail_after(10):
-        async with served.client() as client:
-            answer = await client.get("/file")
+async def test_a_file_that_can_not_be_opened_is_told_before_anything_is_sent(serve: Serve, tmp_path: Path) -> None:
+    async with open_local(tmp_path) as objects:
+        served = await serve(objects=objects)
+        served.stage.key = key = (await objects.put(chunks())).key
+        path = tmp_path / "sha256" / key[:2] / key
+        path.unlink()
+        path.mkdir()  # it is there, and no file
+        with trio.fail_after(10):
+            async with served.client() as client:
+                answer = await client.get("/file")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
 
 
-async def test_an_odd_content_type_of_an_uploader_is_not_passed_on(serve: Serve) -> None:
-    served = await served_file(serve)
+async def test_an_odd_content_type_of_an_uploader_is_not_passed_on(served: Serving) -> None:
     served.stage.file_type = "text/html\r\nSet-Cookie: a=b"
     with trio.fail_after(10):
         async with served.client() as client:
@@ -141,8 +155,8 @@ async def test_an_odd_content_type_of_an_uploader_is_not_passed_on(serve: Serve)
     assert answer.headers["content-type"] == "application/octet-stream"
 
 
-async def test_a_file_that_is_gone_is_a_surprise_and_not_a_404(serve: Serve) -> None:
-    served = await serve()
+async def test_a_file_that_is_gone_is_a_surprise_and_not_a_404(served: Serving) -> None:
+    served.stage.key = "0" * 64
     with trio.fail_after(10):
         async with served.client() as client:
             answer = await client.get("/file")

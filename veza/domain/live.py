@@ -10,6 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from veza.domain.errors import Forbidden
+from veza.domain.flags import Flag, feature_disabled
 from veza.domain.ingest import Audio, Flow, Publisher, Video
 from veza.domain.stream_keys import KeyClaim
 
@@ -170,7 +171,7 @@ def admit(
             ready=False,
         )
     if not permission.enabled:
-        raise Forbidden("Streaming is switched off at the moment.", code="feature_disabled")
+        raise feature_disabled(Flag.INGEST)
     return StreamSession(
         id=id,
         stream_id=claim.stream_id,

@@ -34,6 +34,7 @@ from veza.http.routes import (
     live_status,
     media,
     notifications,
+    objects,
     orders,
     products,
     refunds,
@@ -76,6 +77,7 @@ BLUEPRINTS = (
     tags.api,
     cloud.api,
     cloud_shares.api,
+    objects.api,
     actors.api,
 )  # fmt: skip
 """Served under ``/api/v1``: a line each."""

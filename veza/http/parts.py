@@ -17,6 +17,7 @@ from veza.domain.orders import Terms
 from veza.domain.stream_keys import StreamKeys
 from veza.gateways.invoice_pdf import Printer
 from veza.gateways.objects import Objects
+from veza.gateways.objects.links import Links
 from veza.gateways.passwords import Passwords
 from veza.gateways.stripe import Stripe
 from veza.http.deadline import DEFAULT_SECONDS
@@ -29,6 +30,7 @@ from veza.store.cloud import CloudRows
 from veza.store.connect import Connect
 from veza.store.debts import Debts
 from veza.store.disputes import Disputes
+from veza.store.flags import Flags
 from veza.store.gear import GearRows
 from veza.store.invoices import Invoices
 from veza.store.ledger import Ledger
@@ -200,6 +202,8 @@ class Parts:
     gear: GearRows
     tags: Tags
     cloud: CloudRows
+    links: Links
+    flags: Flags
 
     @classmethod
     def only(cls, **some: Any) -> Parts:

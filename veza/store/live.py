@@ -9,9 +9,11 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from veza.domain.flags import Flag
 from veza.domain.ingest import Audio, Publisher, Video
 from veza.domain.live import Figures, Permission, SessionEnd, Status, StreamSession, StreamState, status
 from veza.store.bridge import Database, Record, Transaction
+from veza.store.flags import is_on
 
 LEASE: Final = timedelta(seconds=5)  # a process is seen every second: a few lost ones are a pause, not a death
 
@@ -20,9 +22,9 @@ s.id, s.stream_id, s.state, s.ingest, s.boot, s.client_id, s.key_version, t.chan
 s.reconnects, s.peak_viewers, s.bytes_before, s.ready, s.video, s.audio, t.state AS resting
 """
 
-PERMISSION: Final = """
+PERMISSION: Final = f"""
 SELECT t.key_version, t.changes, t.state AS resting, u.banned_until > now() IS TRUE AS banned,
-    coalesce((SELECT enabled FROM feature_flags WHERE name = 'live.ingest'), true) AS enabled
+    {is_on(Flag.INGEST)} AS enabled
 FROM streams t JOIN users u ON u.id = t.owner_id WHERE t.id = $1 FOR UPDATE OF t
 """
 

@@ -11,12 +11,17 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import trio
 
+from tests.buckets import SECRET
 from tests.http.desk import Desk, Pair, open_desk, signed
+from tests.people import People
 from tests.shop import Json, data
-from veza.gateways.objects import LocalObjects
+from veza.gateways.objects.links import Links
+from veza.gateways.objects.local import LocalObjects
 from veza.store.bridge import Database
 from veza.store.cloud import CloudRows
+from veza.store.flags import Flags
 
 FILES = "/cloud/files"
 QUOTA = 1000
@@ -49,6 +54,22 @@ class Locker:
     async def replace(self, by: Pair | None, file_id: str, content: bytes) -> httpx.Response:
         return await self.call("PUT", f"{FILES}/{file_id}/content", by, files={"file": ("x", content, "audio/flac")})
 
+    async def announce(self, by: Pair, method: str, path: str, length: int) -> str:
+        """The answer to an upload of which the head alone is sent."""
+        head = (
+            f"{method} /api/v1{path} HTTP/1.1",
+            "Host: veza",
+            *(f"{name}: {value}" for name, value in signed(by.access).items()),
+            "Content-Type: multipart/form-data; boundary=b",
+            f"Content-Length: {length}",
+            "Connection: close",
+            "\r\n",
+        )
+        url = httpx.URL(self.desk.url)
+        async with await trio.open_tcp_stream(url.host, url.port or 80) as stream:
+            await stream.send_all("\r\n".join(head).encode())
+            return b"".join([chunk async for chunk in stream]).decode()
+
     async def kept(self, by: Pair, content: bytes = b"RIFF", name: str = "take.wav") -> Json:
         made: Json = data(await self.upload(by, content, name))
         return made
@@ -73,9 +94,11 @@ async def open_locker(db: Database, folder: Path, **settings: Any) -> AsyncItera
         "cloud_versions_max": VERSIONS,
         "base_url": "https://veza.example",
     }
-    async with LocalObjects.open(folder) as objects:
-        more = {"cloud": CloudRows(db), "objects": objects}
-        async with open_desk(db, more=more, **limits | settings) as desk:
+    people = People()
+    links = Links(SECRET, limits["base_url"], people.clock)
+    async with LocalObjects.open(folder, links) as objects:
+        more = {"cloud": CloudRows(db), "objects": objects, "flags": Flags(db), "links": links}
+        async with open_desk(db, more=more, people=people, **limits | settings) as desk:
             yield Locker(desk, folder)
 
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.house import running_house
-from tests.http.desk import refusal, signed
+from tests.http.desk import refusal
 from tests.http.routes.locker import FILES, QUOTA, Locker, Part, nobody, open_locker
 from tests.shop import Json, data
 from veza.store.bridge import Database
@@ -221,23 +221,9 @@ async def test_a_file_has_so_many_snapshots_and_none_is_dropped_unasked(locker: 
 
 async def test_the_quota_is_told_before_the_bytes_are_sent(locker: Locker) -> None:
     ann = await locker.desk.sign_up("ann")
-    head = "\r\n".join(
-        (
-            f"POST /api/v1{FILES} HTTP/1.1",
-            "Host: veza",
-            f"Authorization: {signed(ann.access)['Authorization']}",
-            "Content-Type: multipart/form-data; boundary=b",
-            "Content-Length: 5000000",
-            "Connection: close",
-            "\r\n",
-        )
-    )
-    host, _, port = locker.desk.url.removeprefix("http://").partition(":")
-    async with await trio.open_tcp_stream(host, int(port)) as stream:
-        await stream.send_all(head.encode())
-        answer = b"".join([chunk async for chunk in stream])
-    assert answer.startswith(b"HTTP/1.1 413 ")
-    assert b'"code":"quota_exceeded"' in answer
+    answer = await locker.announce(ann, "POST", FILES, 5_000_000)
+    assert answer.startswith("HTTP/1.1 413 ")
+    assert '"code":"quota_exceeded"' in answer
 
 
 async def test_the_quota_is_held_to_the_byte_and_midway(locker: Locker) -> None:

@@ -30,15 +30,18 @@ from veza.domain.cloud import (
     rename,
 )
 from veza.domain.errors import Invalid
+from veza.domain.flags import Flag
+from veza.gateways.objects.headers import MEDIA_TYPE, UNKNOWN_TYPE
 from veza.http.auth import caller, login_required
 from veza.http.body import UploadLimits
 from veza.http.deadline import renew
 from veza.http.document import takes_headers
-from veza.http.downloads import MEDIA_TYPE, UNKNOWN_TYPE, send_owned_file
+from veza.http.downloads import send_object
 from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.fields import checked
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.routes.objects import LinkOut, link_to
 from veza.http.routes.products import UPLOAD_SECONDS, UploadForm
 from veza.http.uploads import FRAMING_BYTES, Upload, receive_file
 
@@ -192,8 +195,9 @@ async def post_file() -> tuple[Envelope[CloudFileOut], int]:
     """Keep a file: multipart/form-data, its bytes in the field `file`, its name in `name` unless the part has one.
 
     It may be empty. 413 `quota_exceeded` for more than what is left of one's quota, 413 `too_large` for more than an
-    upload may have, 409 `too_many_files` at ten thousand.
+    upload may have, 409 `too_many_files` at ten thousand, 403 `feature_disabled` while uploading is switched off.
     """
+    await parts().flags.check(Flag.UPLOADS)
     owner_id, quota = caller().user.id, parts().settings.cloud_quota_bytes
     usage = await parts().cloud.usage(owner_id)
     check_new_file(usage.files)  # and again, with the quota, once it is here
@@ -271,6 +275,18 @@ async def get_content(file_id: UUID) -> Response:
     return await send_content(await parts().cloud.get(caller().user.id, file_id))
 
 
+@api.post(f"{FILE}/link")
+@login_required
+@validate_response(Envelope[LinkOut])
+async def post_link(file_id: UUID) -> Envelope[LinkOut]:
+    """A link to what one's own file holds now, for a player or a browser, which can send no bearer token.
+
+    Whoever has it may begin to download for five minutes. To let others read a file, share it.
+    """
+    file = await parts().cloud.get(caller().user.id, file_id)
+    return Envelope[LinkOut](data=await link_to(file.object_key, filename=file.name, content_type=file.content_type))
+
+
 @api.put(f"{FILE}/content")
 @login_required
 @document_request(UploadForm, source=DataSource.FORM_MULTIPART)
@@ -279,8 +295,10 @@ async def put_content(file_id: UUID) -> Envelope[CloudFileOut]:
     """Replace the content of one's own file: multipart/form-data, the new bytes in the field `file`.
 
     The version goes up by one, the name stays. What was there is gone unless it was snapshotted before.
-    413 `quota_exceeded` for more than what is left of one's quota once that is gone.
+    413 `quota_exceeded` for more than what is left of one's quota once that is gone, 403 `feature_disabled` while
+    uploading is switched off: a snapshot can be restored all the same.
     """
+    await parts().flags.check(Flag.UPLOADS)
     owner_id, quota = caller().user.id, parts().settings.cloud_quota_bytes
     await parts().cloud.get(owner_id, file_id)
     usage = await parts().cloud.usage(owner_id, without=file_id)
@@ -341,8 +359,7 @@ async def post_restore(file_id: UUID, version: int) -> Envelope[CloudFileOut]:
 
 async def send_content(file: CloudFile) -> Response:
     """What a file holds. No date with it: a second may see two contents, which only their hashes tell apart."""
-    path = await parts().objects.open_path(file.object_key)
-    return await send_owned_file(path, filename=file.name, etag=file.object_key, content_type=file.content_type)
+    return await send_object(file.object_key, filename=file.name, content_type=file.content_type)
 
 
 def _answer(file: CloudFile) -> Envelope[CloudFileOut]:

@@ -28,7 +28,7 @@ from veza.http.auth import caller, login_required
 from veza.http.body import UploadLimits
 from veza.http.deadline import renew
 from veza.http.document import takes_headers
-from veza.http.downloads import send_owned_file
+from veza.http.downloads import send_object
 from veza.http.envelope import DeletedOut, Envelope, Out
 from veza.http.paging import Paging
 from veza.http.parts import parts
@@ -150,10 +150,9 @@ async def list_documents(gear_id: UUID, query_args: Paging) -> Envelope[Document
 async def get_document_content(gear_id: UUID, document_id: UUID) -> Response:
     """A document's bytes, as they were uploaded."""
     document = await parts().gear.document(caller().user.id, gear_id, document_id)
-    return await send_owned_file(
-        await parts().objects.open_path(document.object_key),
+    return await send_object(
+        document.object_key,
         filename=document.filename,
-        etag=document.object_key,
         content_type=document.content_type,
         modified=document.created_at,
     )

@@ -15,7 +15,7 @@ from veza.http.auth import login_optional, login_required
 from veza.http.body import UploadLimits
 from veza.http.deadline import renew
 from veza.http.document import takes_headers
-from veza.http.downloads import send_owned_file
+from veza.http.downloads import send_object
 from veza.http.envelope import DeletedOut, Envelope
 from veza.http.parts import parts
 from veza.http.routes.products import (
@@ -90,10 +90,7 @@ async def get_media(product_id: UUID, kind: MediaKind) -> Response:
     media = product.media(kind)
     if media is None:
         raise NotFound(f"This product has no {kind}.")
-    path = await parts().objects.open_path(media.object_key)
-    response = await send_owned_file(
-        path, filename=kind, etag=media.object_key, content_type=media.content_type, disposition="inline"
-    )
+    response = await send_object(media.object_key, filename=kind, content_type=media.content_type, disposition="inline")
     if product.status is ProductStatus.PUBLISHED:
         response.headers["Cache-Control"] = CACHED
     return response

@@ -20,11 +20,12 @@ from veza.domain.orders import MAX_LINES, MAX_QUANTITY, Bought, CartLine, Order,
 from veza.domain.payments import OrderStatus, PaymentStatus
 from veza.http.auth import caller, login_required
 from veza.http.document import takes_headers
-from veza.http.downloads import send_owned_file
+from veza.http.downloads import send_object
 from veza.http.envelope import Body, Envelope, Out
 from veza.http.idempotency import idempotency_key
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.routes.objects import LinkOut, link_to
 from veza.http.routes.products import SellerOut
 
 api = Blueprint("orders", __name__)
@@ -284,17 +285,29 @@ async def get_downloads(order_id: UUID, query_args: Paging) -> Envelope[Download
 async def download(order_id: UUID, file_id: UUID) -> Response:
     """A file's bytes, whole or the range asked for. 409 while its order is not paid."""
     file = await parts().library.deliverable(order_id, file_id, caller().id)
-    path = await parts().objects.open_path(file.object_key)
-    response = await send_owned_file(
-        path,
+    response = await send_object(
+        file.object_key,
         filename=file.filename,
-        etag=file.object_key,
         content_type=file.content_type,
         modified=file.created_at,
     )
     if request.method == "GET" and response.status_code in (200, 206):
         await parts().library.record_download(order_id, file_id, caller().id, new_id=parts().new_id)
     return response
+
+
+@api.post(f"{DOWNLOADS}/<uuid:file_id>/link")
+@login_required
+@validate_response(Envelope[LinkOut])
+async def post_link(order_id: UUID, file_id: UUID) -> Envelope[LinkOut]:
+    """A link to a file, for a browser, which can send no bearer token. 409 while its order is not paid.
+
+    Whoever has it may begin to download for five minutes; to ask for one is to have downloaded, as refunds see it.
+    """
+    file = await parts().library.deliverable(order_id, file_id, caller().id)
+    await parts().library.record_download(order_id, file_id, caller().id, new_id=parts().new_id)
+    link = await link_to(file.object_key, filename=file.filename, content_type=file.content_type)
+    return Envelope[LinkOut](data=link)
 
 
 @api.get("/marketplace/library")

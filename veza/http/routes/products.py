@@ -38,10 +38,10 @@ from veza.domain.catalog import (
 )
 from veza.domain.errors import Invalid
 from veza.domain.media import MediaKind
+from veza.gateways.objects.headers import MEDIA_TYPE, UNKNOWN_TYPE
 from veza.http.auth import caller, caller_if_any, login_optional, login_required
 from veza.http.body import UploadLimits
 from veza.http.deadline import renew
-from veza.http.downloads import MEDIA_TYPE, UNKNOWN_TYPE
 from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.fields import WholeNumber, checked
 from veza.http.paging import Paging

@@ -1,8 +1,4 @@
-"""Where uploaded bytes are kept: immutable objects, each named by the SHA-256 of what it holds.
-
-An object is either wholly there or not at all, whatever cuts a write off: a cancel, a full disk, a kill or a power cut.
-The same bytes put twice are kept once.
-"""
+"""Objects on a local disk, each named by the SHA-256 of what it holds: the same bytes put twice are kept once."""
 
 from __future__ import annotations
 
@@ -10,52 +6,35 @@ import errno
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
+from io import FileIO
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import trio
 
 from veza.domain.errors import Unavailable
+from veza.gateways.objects import (
+    CHUNK_BYTES,
+    KEY,
+    KeptObject,
+    ObjectMissing,
+    StoredObject,
+    check_key,
+    check_range,
+)
+from veza.gateways.objects.links import Links
 
 T = TypeVar("T")
 
 PIECE_BYTES = 1024 * 1024  # one thread hop writes this much: a hop costs some 0.1 ms, hashing and writing it 1 ms
 DISK_THREADS = 8  # more writers at a time would only take turns at the disk, and the threads are shared
-KEY = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class StoredObject:
-    """``key`` is the lower-case hex SHA-256 of the bytes."""
-
-    key: str
-    size_bytes: int
-
-
-class Objects(Protocol):
-    """A store of immutable objects. A local directory is one; a bucket fits as well."""
-
-    async def put(self, chunks: AsyncIterator[bytes]) -> StoredObject:
-        """Keep the bytes of an iterator, which is read to its end. On return they will survive a power cut.
-
-        What the iterator raises passes through, and nothing is kept. Raises Unavailable when there is no room, and
-        OSError when the bytes cannot be stored for another reason.
-        """
-        ...
-
-    async def open_path(self, key: str) -> Path:
-        """A local file that holds the object's bytes; open it at once and only for reading.
-
-        It may turn out missing when it is opened: FileNotFoundError then. Raises ValueError for what is no key.
-        """
-        ...
 
 
 class LocalObjects:
@@ -64,19 +43,21 @@ class LocalObjects:
     Several processes may share the directory.
     """
 
-    def __init__(self, root: Path, drafts: Path) -> None:
+    def __init__(self, root: Path, drafts: Path, links: Links) -> None:
+        self._root = root
         self._kept = root / "sha256"
         self._drafts = drafts
+        self._links = links
         self._disk = trio.CapacityLimiter(DISK_THREADS)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, root: Path) -> AsyncIterator[LocalObjects]:
+    async def open(cls, root: Path, links: Links) -> AsyncIterator[LocalObjects]:
         """Open the store, making its directories. What processes that died were still writing is removed."""
         await trio.to_thread.run_sync(_make_folder, root / "sha256")
         drafts = await trio.to_thread.run_sync(_take_drafts, root / "drafts")
         try:
-            yield cls(root, drafts.path)
+            yield cls(root, drafts.path, links)
         finally:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(drafts.give_up)
@@ -106,13 +87,64 @@ class LocalObjects:
                 with trio.CancelScope(shield=True):
                     await self._on_disk(draft.discard)
 
-    async def open_path(self, key: str) -> Path:
+    async def size(self, key: str) -> int:
+        return await trio.to_thread.run_sync(_size, key, self._path(key))
+
+    @asynccontextmanager
+    async def read(self, key: str, begin: int = 0, end: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+        file = await trio.to_thread.run_sync(_open, key, self._path(key))
+        try:
+            end = check_range(key, os.fstat(file.fileno()).st_size, begin, end)
+            file.seek(begin)
+            yield FileChunks(key, file, end - begin)
+        finally:
+            file.close()
+
+    async def link(self, key: str, *, filename: str, content_type: str, until: datetime) -> str:
         await trio.lowlevel.checkpoint()
+        return self._links.sign(check_key(key), filename=filename, content_type=content_type, until=until)
+
+    async def kept(self) -> AsyncIterator[Sequence[KeptObject]]:
+        for shard in await trio.to_thread.run_sync(sorted, self._kept.iterdir()):
+            yield await self._on_disk(partial(_objects_in, shard))
+
+    async def remove(self, key: str, *, put_before: datetime) -> bool:
+        return await self._on_disk(partial(_remove, self._path(key), put_before))
+
+    async def sweep(self, begun_before: datetime) -> int:
+        """The moment does not matter: a folder's lock says whether its process lives."""
+        return await self._on_disk(partial(_sweep, self._root / "drafts"))
+
+    async def check(self) -> None:
+        await self._on_disk(partial(os.listdir, self._kept))
+
+    def _path(self, key: str) -> Path:
         return _path_of(self._kept, key)
 
     async def _on_disk(self, work: Callable[[], T]) -> T:
         """Run blocking work in a thread. A cancel waits for it, so no thread writes on behind the caller's back."""
         return await trio.to_thread.run_sync(work, limiter=self._disk)
+
+
+class FileChunks:
+    """The next so many bytes of a file, read in threads."""
+
+    def __init__(self, key: str, file: FileIO, left: int) -> None:
+        self._key = key
+        self._file = file
+        self._left = left
+
+    def __aiter__(self) -> FileChunks:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        chunk: bytes | None = await trio.to_thread.run_sync(self._file.read, min(CHUNK_BYTES, self._left))
+        if not chunk:
+            raise EOFError(f"the object {self._key} became shorter while it was read")
+        self._left -= len(chunk)
+        return chunk
 
 
 class Draft:
@@ -141,10 +173,12 @@ class Draft:
         os.fsync(self._file.fileno())
         self._file.close()
         path.parent.mkdir(exist_ok=True)
-        if path.exists():
-            self._path.unlink()
-        else:
-            self._path.replace(path)
+        with _one_at_a_time(path.parent):  # or the same bytes could be removed between our look and our answer
+            if path.exists():
+                os.utime(path)  # put again: whoever finds it unused may not remove it now
+                self._path.unlink()
+            else:
+                self._path.replace(path)
         _sync(kept)  # the folder's own name, made here or by somebody else just now
         _sync(path.parent)  # also when it was there: whoever put it may not have come this far yet
         self.published = True
@@ -156,9 +190,46 @@ class Draft:
 
 
 def _path_of(kept: Path, key: str) -> Path:
-    if not KEY.fullmatch(key):
-        raise ValueError("an object's key is a SHA-256 in lower-case hex")
-    return kept / key[:2] / key
+    return kept / check_key(key)[:2] / key
+
+
+def _size(key: str, path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        raise ObjectMissing(key) from None
+
+
+def _open(key: str, path: Path) -> FileIO:
+    try:
+        return FileIO(path)
+    except FileNotFoundError:
+        raise ObjectMissing(key) from None
+
+
+def _objects_in(shard: Path) -> list[KeptObject]:
+    found = []
+    with os.scandir(shard) as entries:
+        for entry in entries:
+            try:
+                put_at = datetime.fromtimestamp(entry.stat().st_mtime, UTC)
+            except FileNotFoundError:
+                continue
+            if KEY.fullmatch(entry.name):
+                found.append(KeptObject(entry.name, put_at))
+    return found
+
+
+def _remove(path: Path, put_before: datetime) -> bool:
+    """Removing one that was removed already is well: two processes may come to it."""
+    try:
+        with _one_at_a_time(path.parent):
+            if path.stat().st_mtime >= put_before.timestamp():
+                return False
+            path.unlink()
+    except FileNotFoundError:
+        pass
+    return True
 
 
 def _make_folder(kept: Path) -> None:
@@ -191,15 +262,24 @@ class DraftsFolder:
 def _take_drafts(parent: Path) -> DraftsFolder:
     """A folder of this process's own, after removing those whose processes are gone."""
     parent.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(parent):  # or another start could take our folder for a dead one before we locked it
-        for folder in filter(Path.is_dir, parent.iterdir()):
-            if (lock := _try_lock(folder)) is not None:
-                DraftsFolder(folder, lock).give_up()
+    _sweep(parent)
+    with _one_at_a_time(parent):  # or a sweep could take our folder for a dead one before we locked it
         own = Path(tempfile.mkdtemp(dir=parent))
         lock = _try_lock(own)
         if lock is None:
             raise OSError(f"cannot lock {own}")
         return DraftsFolder(own, lock)
+
+
+def _sweep(parent: Path) -> int:
+    """Remove the folders whose processes are gone; how many they were."""
+    swept = 0
+    with _one_at_a_time(parent):
+        for folder in filter(Path.is_dir, parent.iterdir()):
+            if (lock := _try_lock(folder)) is not None:
+                DraftsFolder(folder, lock).give_up()
+                swept += 1
+    return swept
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Objects are wholly there or not at all, and what is there survives."""
+"""Objects on a disk: named by their hash, durable in the right order, and shared by several processes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import psutil
 import pytest
 import trio
 
+from tests.buckets import open_local
 from veza.domain.errors import Unavailable
-from veza.gateways.objects import PIECE_BYTES, Draft, LocalObjects
+from veza.gateways.objects.local import PIECE_BYTES, Draft
 
 CHUNK = b"x" * 65536
 
@@ -48,6 +50,10 @@ class Tap:
         return await trio.sleep_forever()
 
 
+def path_of(root: Path, key: str) -> Path:
+    return root / "sha256" / key[:2] / key
+
+
 def files_under(root: Path) -> list[Path]:
     return sorted(path for path in root.rglob("*") if path.is_file())
 
@@ -55,39 +61,32 @@ def files_under(root: Path) -> list[Path]:
 async def test_what_was_put_is_found_under_its_hash(tmp_path: Path) -> None:
     whole = os.urandom(3 * PIECE_BYTES + 17)
     pieces = [whole[start : start + 50_000] for start in range(0, len(whole), 50_000)]
-    async with LocalObjects.open(tmp_path) as objects:
+    async with open_local(tmp_path) as objects:
         stored = await objects.put(chunks(*pieces))
         assert stored.key == hashlib.sha256(whole).hexdigest()
         assert stored.size_bytes == len(whole)
-        assert (await objects.open_path(stored.key)).read_bytes() == whole
-
-
-async def test_an_object_outlives_its_store(tmp_path: Path) -> None:
-    async with LocalObjects.open(tmp_path) as objects:
-        stored = await objects.put(chunks(b"one", b"two"))
-    async with LocalObjects.open(tmp_path) as objects:
-        assert (await objects.open_path(stored.key)).read_bytes() == b"onetwo"
+        assert path_of(tmp_path, stored.key).read_bytes() == whole
 
 
 async def test_the_same_bytes_are_kept_once_however_they_came(tmp_path: Path) -> None:
-    async with LocalObjects.open(tmp_path) as objects:
+    async with open_local(tmp_path) as objects:
         first = await objects.put(chunks(b"one", b"two"))
-        inode = (await objects.open_path(first.key)).stat().st_ino
+        inode = path_of(tmp_path, first.key).stat().st_ino
         second = await objects.put(chunks(b"onetwo"))
         assert second == first
-        assert files_under(tmp_path) == [await objects.open_path(first.key)]
-        assert (await objects.open_path(first.key)).stat().st_ino == inode  # who reads it now is not disturbed
+        assert files_under(tmp_path) == [path_of(tmp_path, first.key)]
+        assert path_of(tmp_path, first.key).stat().st_ino == inode  # who reads it now is not disturbed
 
 
 async def test_the_same_bytes_put_at_the_same_time_are_kept_once(tmp_path: Path) -> None:
-    async with LocalObjects.open(tmp_path) as objects, trio.open_nursery() as nursery:
+    async with open_local(tmp_path) as objects, trio.open_nursery() as nursery:
         for _ in range(8):
             nursery.start_soon(objects.put, chunks(*[CHUNK] * 20))
     assert len(files_under(tmp_path)) == 1
 
 
 async def test_an_upload_cut_off_midway_leaves_nothing_behind(tmp_path: Path) -> None:
-    async with LocalObjects.open(tmp_path) as objects:
+    async with open_local(tmp_path) as objects:
         tap = Tap(before=40)
         with trio.fail_after(10):
             async with trio.open_nursery() as nursery:
@@ -98,22 +97,15 @@ async def test_an_upload_cut_off_midway_leaves_nothing_behind(tmp_path: Path) ->
         assert files_under(tmp_path) == []
 
 
-async def test_what_the_source_raises_passes_through_and_nothing_is_kept(tmp_path: Path) -> None:
-    async with LocalObjects.open(tmp_path) as objects:
-        with pytest.raises(ZeroDivisionError):
-            await objects.put(Tap(before=40, error=ZeroDivisionError()))
-        assert files_under(tmp_path) == []
-
-
 async def test_a_disk_that_refuses_keeps_nothing_and_frees_what_was_taken(tmp_path: Path) -> None:
-    async with LocalObjects.open(tmp_path) as objects:
+    async with open_local(tmp_path) as objects:
         limits = [f"ulimit -f {2 * PIECE_BYTES // 1024}"]  # in KiB: the third piece does not fit
         program = (
-            "import signal, sys, trio; from pathlib import Path; from veza.gateways.objects import LocalObjects\n"
+            "import signal, sys, trio; from pathlib import Path; from tests.buckets import open_local\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "async def chunks():\n    for _ in range(64): yield bytes(65536)\n"
             "async def main():\n"
-            "    async with LocalObjects.open(Path(sys.argv[1])) as objects:\n"
+            "    async with open_local(Path(sys.argv[1])) as objects:\n"
             "        try: await objects.put(chunks())\n"
             "        except OSError: print('refused', *(p for p in Path(sys.argv[1]).rglob('*') if p.is_file()))\n"
             "trio.run(main)"
@@ -127,7 +119,7 @@ async def test_a_disk_that_refuses_keeps_nothing_and_frees_what_was_taken(tmp_pa
 KILLED = """
 import os, sys, trio
 from pathlib import Path
-from veza.gateways.objects import LocalObjects
+from tests.buckets import open_local
 
 async def chunks():
     for _ in range(40):
@@ -136,7 +128,7 @@ async def chunks():
     await trio.sleep_forever()
 
 async def main():
-    async with LocalObjects.open(Path(sys.argv[1])) as objects:
+    async with open_local(Path(sys.argv[1])) as objects:
         await objects.put(chunks())
 
 trio.run(main)
@@ -154,13 +146,13 @@ async def test_what_a_killed_process_left_is_removed_at_the_next_start_and_what_
         async with process.stdout:
             try:
                 assert await process.stdout.receive_some() == b"midway"
-                async with LocalObjects.open(tmp_path):
+                async with open_local(tmp_path):
                     assert len(files_under(tmp_path / "drafts")) == 1  # it lives
             finally:
                 process.send_signal(signal.SIGKILL)
                 await process.wait()
         assert len(files_under(tmp_path / "drafts")) == 1  # it left its draft
-        async with LocalObjects.open(tmp_path):
+        async with open_local(tmp_path):
             assert files_under(tmp_path) == []
         assert list((tmp_path / "drafts").iterdir()) == []
 
@@ -180,7 +172,7 @@ async def test_the_bytes_reach_the_disk_before_their_name_and_the_name_before_th
         steps.append("name")
         return replace(self, target)
 
-    async with LocalObjects.open(tmp_path) as objects:
+    async with open_local(tmp_path) as objects:
         monkeypatch.setattr(os, "fsync", seen_fsync)
         monkeypatch.setattr(Path, "replace", seen_replace)
         await objects.put(chunks(b"one"))
@@ -191,37 +183,6 @@ async def test_the_bytes_reach_the_disk_before_their_name_and_the_name_before_th
         assert steps == ["sync file", "sync sha256", "sync 76"]
 
 
-async def test_memory_stays_flat_while_a_large_object_comes_in(tmp_path: Path) -> None:
-    async with LocalObjects.open(tmp_path) as objects:
-        await objects.put(Repeated(16))
-        before = psutil.Process().memory_info().rss
-        stored = await objects.put(Repeated(2048))
-        assert stored.size_bytes == 128 * 1024 * 1024
-        assert psutil.Process().memory_info().rss - before < 16 * 1024 * 1024
-
-
-class Repeated:
-    def __init__(self, times: int) -> None:
-        self.left = times
-
-    def __aiter__(self) -> Repeated:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self.left:
-            raise StopAsyncIteration
-        self.left -= 1
-        await trio.lowlevel.checkpoint()
-        return bytes(65536)
-
-
-@pytest.mark.parametrize("key", ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 64 + "\n"])
-async def test_what_is_no_key_names_no_file(tmp_path: Path, key: str) -> None:
-    async with LocalObjects.open(tmp_path) as objects:
-        with pytest.raises(ValueError, match="SHA-256"):
-            await objects.open_path(key)
-
-
 async def test_a_full_disk_is_told_as_what_may_pass_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,8 +190,55 @@ async def test_a_full_disk_is_told_as_what_may_pass_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Draft, "write", full)
-    async with LocalObjects.open(tmp_path) as objects:
+    async with open_local(tmp_path) as objects:
         with pytest.raises(Unavailable) as refused:
             await objects.put(chunks(CHUNK))
         assert files_under(tmp_path / "sha256") == []
     assert refused.value.code == "storage_full"
+
+
+# -- what is removed --------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_put_again_while_it_is_looked_for_unused_is_not_removed(tmp_path: Path) -> None:
+    async with open_local(tmp_path) as objects:
+        stored = await objects.put(chunks(b"one"))
+        path = path_of(tmp_path, stored.key)
+        os.utime(path, (1000.0, 1000.0))
+        found = datetime.fromtimestamp(2000, UTC)  # unused so far
+        assert await objects.put(chunks(b"one")) == stored  # somebody is about to name it in a row
+        assert not await objects.remove(stored.key, put_before=found)
+        assert path.read_bytes() == b"one"
+
+
+async def test_puts_and_removals_of_the_same_bytes_never_leave_a_put_without_its_bytes(tmp_path: Path) -> None:
+    """A put that was answered finds its object, whatever was removed at the same moment."""
+    async with open_local(tmp_path) as objects:
+        key = (await objects.put(chunks(b"one"))).key
+        done = trio.Event()
+
+        async def remove() -> None:
+            while not done.is_set():
+                await objects.remove(key, put_before=datetime.now(UTC) - timedelta(hours=1))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(remove)
+            for _ in range(100):
+                with suppress(FileNotFoundError):
+                    os.utime(path_of(tmp_path, key), (1000.0, 1000.0))  # long unused
+                await objects.put(chunks(b"one"))
+                assert await objects.size(key) == 3
+            done.set()
+
+
+async def test_a_sweep_removes_what_dead_processes_left_and_nothing_of_the_living(tmp_path: Path) -> None:
+    (tmp_path / "drafts" / "dead").mkdir(parents=True)
+    async with open_local(tmp_path) as objects, open_local(tmp_path) as other:
+        (tmp_path / "drafts" / "died since").mkdir()
+        tap = Tap(before=40)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.put, tap)
+            await tap.dry.wait()
+            assert await objects.sweep(datetime.now(UTC)) == 1
+            assert len(files_under(tmp_path / "drafts")) == 1
+            nursery.cancel_scope.cancel()

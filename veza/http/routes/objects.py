@@ -1,0 +1,42 @@
+"""Links to files: an address that whoever has it may fetch until it expires, for what can send no bearer token."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from quart import Blueprint, Response
+from quart_schema import document_response
+
+from veza.http.document import takes_headers
+from veza.http.downloads import send_object
+from veza.http.envelope import Out
+from veza.http.parts import parts
+
+api = Blueprint("objects", __name__)
+
+LINK_LIFETIME: Final = timedelta(minutes=5)  # to begin in: a download that has begun goes on
+
+
+class LinkOut(Out):
+    """``url`` needs no bearer token: whoever has it may fetch the file until ``expires_at``."""
+
+    url: str
+    expires_at: datetime
+
+
+async def link_to(key: str, *, filename: str, content_type: str) -> LinkOut:
+    """A short-lived link to an object: of the bucket's own where there is one, else one to this process."""
+    until = parts().clock().replace(microsecond=0) + LINK_LIFETIME
+    url = await parts().objects.link(key, filename=filename, content_type=content_type, until=until)
+    return LinkOut(url=url, expires_at=until)
+
+
+@api.get("/objects/<token>")
+@takes_headers(range="One range of bytes.", if_none_match="The ETag of what is there already.")
+@document_response(bytes)
+@document_response(bytes, 206)
+async def get_object(token: str) -> Response:
+    """What a link is of. 404 for one that was not made here, 403 `link_expired` once it has expired."""
+    linked = parts().links.read(token)
+    return await send_object(linked.key, filename=linked.filename, content_type=linked.content_type)
