@@ -56,7 +56,7 @@ async def read(objects: Objects, key: str, begin: int = 0, end: int | None = Non
 
 
 async def keys(objects: Objects) -> list[str]:
-    async with aclosing(objects.kept()) as pages:  # type: ignore[type-var]
+    async with aclosing(objects.kept()) as pages:
         return [each.key async for page in pages for each in page]
 
 
@@ -132,7 +132,7 @@ async def test_a_reader_that_goes_away_midway_holds_nothing(objects: Objects) ->
 async def test_everything_that_is_kept_is_told_with_when_it_was_put(objects: Objects) -> None:
     before = datetime.now(UTC) - timedelta(seconds=2)  # S3 tells whole seconds
     put_keys = [await put(objects, bytes([number])) for number in range(5)]
-    async with aclosing(objects.kept()) as pages:  # type: ignore[type-var]
+    async with aclosing(objects.kept()) as pages:
         kept = [each async for page in pages for each in page]
     assert sorted(each.key for each in kept) == sorted(put_keys)
     assert all(before <= each.put_at <= datetime.now(UTC) for each in kept)

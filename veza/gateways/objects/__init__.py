@@ -7,7 +7,7 @@ Its key is 64 lower-case hex digits, which mean something to its store alone; on
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -71,8 +71,8 @@ class Objects(Protocol):
         """A URL by which anyone who has it may fetch the object, as a file of that name, until then."""
         ...
 
-    def kept(self) -> AsyncIterator[Sequence[KeptObject]]:
-        """Everything that is there, a part at a time. What comes and goes meanwhile may be told of or not."""
+    def kept(self) -> AsyncGenerator[Sequence[KeptObject], None]:
+        """Everything that is there, a part at a time; close it. What comes and goes meanwhile may be told of or not."""
         ...
 
     async def remove(self, key: str, *, put_before: datetime) -> bool:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ from veza.gateways.objects import (
     check_range,
 )
 from veza.gateways.objects.links import Links
+from veza.gateways.objects.pieces import in_pieces
 
 T = TypeVar("T")
 
@@ -73,15 +74,10 @@ class LocalObjects:
     async def _put(self, chunks: AsyncIterator[bytes]) -> StoredObject:
         draft = await self._on_disk(partial(Draft, self._drafts))
         try:
-            piece: list[bytes] = []
-            size = 0
-            async for chunk in chunks:
-                piece.append(chunk)
-                size += len(chunk)
-                if size >= PIECE_BYTES:
-                    await self._on_disk(partial(draft.write, piece))
-                    piece, size = [], 0
-            return await self._on_disk(partial(draft.publish, self._kept, piece))
+            rest = await in_pieces(
+                chunks, lambda: PIECE_BYTES, lambda piece: self._on_disk(partial(draft.write, piece))
+            )
+            return await self._on_disk(partial(draft.publish, self._kept, rest))
         finally:
             if not draft.published:
                 with trio.CancelScope(shield=True):
@@ -104,7 +100,7 @@ class LocalObjects:
         await trio.lowlevel.checkpoint()
         return self._links.sign(check_key(key), filename=filename, content_type=content_type, until=until)
 
-    async def kept(self) -> AsyncIterator[Sequence[KeptObject]]:
+    async def kept(self) -> AsyncGenerator[Sequence[KeptObject], None]:
         for shard in await trio.to_thread.run_sync(sorted, self._kept.iterdir()):
             yield await self._on_disk(partial(_objects_in, shard))
 

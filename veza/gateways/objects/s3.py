@@ -1,13 +1,13 @@
 """Objects in a bucket of Amazon S3, or of what speaks its protocol, by the vendor's SDK in threads.
 
 Each put makes a key of its own, so the same bytes put twice are kept twice: their hash is known only when they are all
-there, under a name already. Parts go out as they come in; at most one of each upload is held in memory.
+there, under a name already. Each part goes out while the next comes in; two of each upload are held in memory.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +25,7 @@ from veza.domain.errors import Unavailable
 from veza.domain.ids import Clock
 from veza.gateways.objects import CHUNK_BYTES, KeptObject, ObjectMissing, StoredObject, check_key, unreachable
 from veza.gateways.objects.headers import PRIVATE, content_disposition, media_type
+from veza.gateways.objects.pieces import in_pieces
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -37,12 +38,12 @@ log = structlog.get_logger()
 
 PREFIX: Final = "objects/"  # then two digits and the key, as on a disk: a folder can be copied into a bucket as it is
 THREADS: Final = 32  # calls at a time: most of each is waiting for the network
-PART_BYTES: Final = 8 * 1024 * 1024  # S3 wants 5 MiB at least; each upload under way holds one part in memory
+PART_BYTES: Final = 8 * 1024 * 1024  # S3 wants 5 MiB at least; each upload under way holds two in memory
 PARTS_A_SIZE: Final = 1000  # after so many, parts grow: of at most 10,000, this makes 440 GB
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 20.0  # without a byte; a stop does not wait for it
 TRIES: Final = 3  # of a call, and to go on reading where a connection broke
-ABORT_SECONDS: Final = 5.0  # what is not taken back by then is swept up later
+BRIEF_SECONDS: Final = 5.0  # for calls that move no bytes and must not be cut short
 
 MISSING: Final = frozenset({"NoSuchKey", "NoSuchUpload", "404", "NotFound"})
 TOO_SHORT: Final = frozenset({"InvalidRange", "416"})
@@ -79,31 +80,29 @@ class S3Objects:
             client.close()
 
     async def put(self, chunks: AsyncIterator[bytes]) -> StoredObject:
-        key, size = secrets.token_hex(32), 0
+        key = secrets.token_hex(32)
         upload: Multipart | None = None
-        part: list[bytes] = []
-        held = 0
-        try:
-            async for chunk in chunks:
-                part.append(chunk)
-                held += len(chunk)
-                if held >= part_bytes(0 if upload is None else upload.parts):
-                    if upload is None:
-                        upload = await self._begin(key)
-                    await self._call(partial(upload.add, part))
-                    size += held
-                    part, held = [], 0
+        size = 0
+
+        async def add(part: list[bytes]) -> None:
+            nonlocal upload, size
             if upload is None:
-                await self._call(
-                    partial(self._client.put_object, Bucket=self._bucket, Key=name_of(key), Body=b"".join(part))
-                )
+                upload = await self._begin(key)
+            await self._call(partial(upload.add, part))
+            size += sum(map(len, part))
+
+        try:
+            rest = await in_pieces(chunks, lambda: part_bytes(0 if upload is None else upload.parts), add)
+            if upload is None:
+                whole = partial(self._client.put_object, Bucket=self._bucket, Key=name_of(key), Body=b"".join(rest))
+                await self._call(whole)
             else:
-                await self._call(partial(upload.complete, part))
+                await self._call(partial(upload.complete, rest))
         except BaseException:
             if upload is not None:  # else: nothing was put, or whole, and no row will ever name it
                 await self._take_back(key, upload)
             raise
-        return StoredObject(key, size + held)
+        return StoredObject(key, size + sum(map(len, rest)))
 
     async def size(self, key: str) -> int:
         head = partial(self._client.head_object, Bucket=self._bucket, Key=name_of(key))
@@ -136,7 +135,7 @@ class S3Objects:
         sign = partial(self._client.generate_presigned_url, "get_object", Params=asked, ExpiresIn=seconds)
         return await self._call(sign, key)
 
-    async def kept(self) -> AsyncIterator[Sequence[KeptObject]]:
+    async def kept(self) -> AsyncGenerator[Sequence[KeptObject], None]:
         pages = iter(self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=PREFIX))
         while (page := await self._call(partial(next, pages, None))) is not None:
             found = page.get("Contents", [])
@@ -173,13 +172,16 @@ class S3Objects:
         return found["Body"]
 
     async def _begin(self, key: str) -> Multipart:
+        """Shielded: an upload that is begun and whose id nobody has could not be taken back."""
         name = name_of(key)
-        begun = await self._call(partial(self._client.create_multipart_upload, Bucket=self._bucket, Key=name))
-        return Multipart(self._client, self._bucket, name, begun["UploadId"])
+        with trio.move_on_after(BRIEF_SECONDS, shield=True):
+            begun = await self._call(partial(self._client.create_multipart_upload, Bucket=self._bucket, Key=name))
+            return Multipart(self._client, self._bucket, name, begun["UploadId"])
+        raise unreachable()
 
     async def _take_back(self, key: str, upload: Multipart) -> None:
         """Leave nothing of a put that came to nothing, as far as that can be done now; the rest is swept up later."""
-        with trio.move_on_after(ABORT_SECONDS, shield=True):
+        with trio.move_on_after(BRIEF_SECONDS, shield=True):
             try:
                 await self._call(upload.abort, key)
             except (Unavailable, ObjectMissing) as failed:
