@@ -12,6 +12,7 @@ import psycopg
 import pytest
 import trio
 
+from tests.e2e.clients import Answer, ask, percentile
 from tests.house import free_port
 from tests.processes import Program, answering, production, program, veza
 
@@ -41,47 +42,19 @@ PRODUCTS = """
 
 
 @dataclass
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    seconds: float
-
-
-@dataclass
 class Crowd:
-    """Clients that ask again the moment they are answered, heeding no Retry-After. They speak HTTP themselves, since a
-    client library would take more of the machine than the server does."""
+    """Clients that ask again the moment they are answered, heeding no Retry-After."""
 
     port: int
     answers: list[Answer] = field(default_factory=list)
     probes: list[Answer] = field(default_factory=list)
-
-    async def ask(self, stream: trio.SocketStream, path: str) -> Answer:
-        """One request on a kept connection. Fails if the connection ends instead of an answer."""
-        began = trio.current_time()
-        await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: veza\r\n\r\n".encode())
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += await self._more(stream)
-        head, _, body = received.partition(b"\r\n\r\n")
-        first, *rest = head.decode().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in rest)
-        while len(body) < int(headers["content-length"]):
-            body += await self._more(stream)
-        return Answer(int(first.split()[1]), headers, body, trio.current_time() - began)
-
-    async def _more(self, stream: trio.SocketStream) -> bytes:
-        data = bytes(await stream.receive_some())
-        assert data, "the connection was closed under a request"
-        return data
 
     async def client(self, into: list[Answer], path: str, pause: float = 0) -> None:
         while True:
             async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
                 keep = True
                 while keep:
-                    answer = await self.ask(stream, path)
+                    answer = await ask(stream, path)
                     into.append(answer)
                     keep = answer.headers.get("connection") != "close"
                     await trio.sleep(pause)
@@ -92,10 +65,6 @@ class Crowd:
                 nursery.start_soon(self.client, self.probes, "/healthz", 0.1)
                 for _ in range(clients):
                     nursery.start_soon(self.client, self.answers, LISTING)
-
-
-def percentile(seconds: list[float], share: float) -> float:
-    return sorted(seconds)[int(share * (len(seconds) - 1))]
 
 
 async def settled(started: Program, limit: int) -> int:

@@ -47,9 +47,10 @@ PATIENCE: dict[str, float] = {
 
 GATE = """
 CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
-CREATE CONSTRAINT TRIGGER gate AFTER INSERT ON {table} DEFERRABLE INITIALLY {when}
-    FOR EACH ROW EXECUTE FUNCTION gate();
+    $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$
+"""
+POST = """
+CREATE CONSTRAINT TRIGGER gate AFTER {event} DEFERRABLE INITIALLY {when} FOR EACH ROW EXECUTE FUNCTION gate()
 """
 
 
@@ -164,20 +165,23 @@ class Stage:
             connection.rollback()
 
     @contextmanager
-    def gate(self, table: str, when: str) -> Iterator[None]:
-        """Holds up, until the block is left, whoever inserts into a table: ``IMMEDIATE`` once their statement is
-        through and before they can commit, ``DEFERRED`` in their COMMIT.
+    def gate(self, when: str, *events: str) -> Iterator[None]:
+        """Holds up, until the block is left, whoever does such a thing, say ``INSERT ON entries``: ``IMMEDIATE`` once
+        their statement is through and before they can commit, ``DEFERRED`` in their COMMIT.
         """
-        self.outside.execute(GATE.format(table=table, when=when).encode())
+        self.outside.execute("DROP FUNCTION IF EXISTS gate() CASCADE")  # the one before
+        self.outside.execute(GATE.encode())
+        for event in events:
+            self.outside.execute(POST.format(event=event, when=when).encode())
         self.outside.execute("SELECT pg_advisory_lock(1)")
         try:
             yield
         finally:
             self.outside.execute("SELECT pg_advisory_unlock(1)")
 
-    async def blocked(self) -> bool:
-        """Whether a statement of Veza's waits for a lock."""
-        return bool(self._sessions("wait_event_type = 'Lock'"))
+    async def blocked(self, sessions: int = 1) -> bool:
+        """Whether so many statements of Veza's wait for a lock."""
+        return len(self._sessions("wait_event_type = 'Lock'")) >= sessions
 
     async def claiming_for(self, seconds: float) -> bool:
         """Whether a transaction of Veza's has been open that long."""

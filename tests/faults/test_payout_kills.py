@@ -30,13 +30,13 @@ Step = Callable[[Stage, UUID], AbstractAsyncContextManager[Reached]]
 
 @asynccontextmanager
 async def before_the_claim_is_committed(stage: Stage, _: UUID) -> AsyncIterator[Reached]:
-    with stage.gate("transfer_attempts", "IMMEDIATE"):
+    with stage.gate("IMMEDIATE", "INSERT ON transfer_attempts"):
         yield partial(until, stage.blocked)
 
 
 @asynccontextmanager
 async def while_the_claim_is_committed(stage: Stage, _: UUID) -> AsyncIterator[Reached]:
-    with stage.gate("transfer_attempts", "DEFERRED"):
+    with stage.gate("DEFERRED", "INSERT ON transfer_attempts"):
         yield partial(until, stage.blocked)
 
 
@@ -70,13 +70,13 @@ async def before_the_record_is_begun(stage: Stage, transfer: UUID) -> AsyncItera
 
 @asynccontextmanager
 async def before_the_record_is_committed(stage: Stage, _: UUID) -> AsyncIterator[Reached]:
-    with stage.gate("entries", "IMMEDIATE"):
+    with stage.gate("IMMEDIATE", "INSERT ON entries"):
         yield partial(until, stage.blocked)
 
 
 @asynccontextmanager
 async def while_the_record_is_committed(stage: Stage, _: UUID) -> AsyncIterator[Reached]:
-    with stage.gate("entries", "DEFERRED"):
+    with stage.gate("DEFERRED", "INSERT ON entries"):
         yield partial(until, stage.blocked)
 
 

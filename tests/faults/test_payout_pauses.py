@@ -59,7 +59,7 @@ async def test_a_process_frozen_between_its_claim_and_its_call_does_not_call_und
         transfer = await stage.due()
         patience = {"provider_timeout_seconds": 5, "transfer_claim_seconds": 16}  # a call may begin for one second
         async with stage.serving(**patience) as frozen:
-            with stage.gate("transfer_attempts", "IMMEDIATE"):
+            with stage.gate("IMMEDIATE", "INSERT ON transfer_attempts"):
                 await brought_about(frozen, partial(until, stage.blocked))
                 frozen.freeze()
             await until(partial(stage.claiming_for, 1.5))

@@ -136,6 +136,7 @@ class Notifier(Actor[Messages, NotifierView]):
                     if notification.number > line.has:
                         self._send(line, notification)
                 had[notification.user_id] = notification.number
+                await trio.lowlevel.checkpoint()  # or all who were told run in a row, before anyone who asks for a page
             self._forget_who_left()
             # Who got as many as are read at once may have more.
             read = Counter(notification.user_id for notification in found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from random import Random
 from types import SimpleNamespace
@@ -12,12 +12,12 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
-import httpx
 import pytest
 import trio
 
+from tests.events import Events, listening
 from tests.http.desk import Desk, Pair, open_desk, refusal, signed
-from tests.shop import Json, data
+from tests.shop import data
 from veza.actors.notifier import OF_ONE_USER, Notifier, NotifierRef
 from veza.domain.ids import utc_now
 from veza.domain.notifications import News, NotificationKind
@@ -31,49 +31,6 @@ TICKET = f"{PATH}/stream-ticket"
 
 
 @dataclass
-class Events:
-    """A connection's events, one at a time, read off the socket: a client's library would hold on to its stream."""
-
-    status: int
-    headers: httpx.Headers
-    stream: trio.SocketStream
-    rest: bytearray
-
-    async def line(self) -> str | None:
-        """The next line, without its end; None when there are no more."""
-        while b"\n" not in self.rest:
-            got = await self.stream.receive_some()
-            if not got:
-                return None
-            self.rest += got
-        line, _, self.rest = self.rest.partition(b"\n")
-        return line.decode().rstrip("\r")
-
-    async def next(self) -> Json:
-        """The next event's fields. Raises EOFError at the end."""
-        found: Json = {}
-        with trio.fail_after(20):
-            while (line := await self.line()) is not None:
-                if not line and "data" in found:
-                    return found
-                name, _, value = line.partition(": ")
-                if name:
-                    found[name] = value
-        raise EOFError
-
-    async def notification(self) -> Json:
-        event = await self.next()
-        assert event["event"] == "notification"
-        told: Json = json.loads(event["data"])
-        return told | {"number": int(event["id"])}
-
-    async def refusal(self) -> tuple[int, str]:
-        with trio.fail_after(20):
-            body = bytes(self.rest) + b"".join([piece async for piece in self.stream])
-        return self.status, json.loads(body)["code"]
-
-
-@dataclass
 class Hall:
     desk: Desk
     db: Database
@@ -84,22 +41,13 @@ class Hall:
         async with self.db.transaction() as tx:
             await notify(tx, uuid4(), user.id, news)
 
-    @asynccontextmanager
-    async def listening(self, user: Pair | None, query: str = "", last: str | None = None) -> AsyncIterator[Events]:
-        """As HTTP/1.0, whose answers come without chunks."""
-        url = httpx.URL(self.desk.url)
-        lines = [f"GET {url.path}/api/v1{STREAM}{query} HTTP/1.0".replace("//api", "/api")]
-        lines += [f"{name}: {value}" for name, value in ({} if user is None else signed(user.access)).items()]
-        lines += [] if last is None else [f"Last-Event-ID: {last}"]
-        async with await trio.open_tcp_stream(url.host, url.port or 80) as stream:
-            await stream.send_all("\r\n".join([*lines, "", ""]).encode())
-            events = Events(0, httpx.Headers(), stream, bytearray())
-            with trio.fail_after(20):
-                events.status = int((await events.line() or "").split()[1])
-                while line := await events.line():
-                    name, _, value = line.partition(": ")
-                    events.headers[name] = value
-            yield events
+    def listening(
+        self, user: Pair | None, query: str = "", last: str | None = None
+    ) -> AbstractAsyncContextManager[Events]:
+        headers = {} if user is None else signed(user.access)
+        if last is not None:
+            headers["Last-Event-ID"] = last
+        return listening(f"{self.desk.url}/api/v1{STREAM}{query}", headers)
 
     async def ticket(self, user: Pair) -> str:
         made = await self.desk.http.post(TICKET, headers=signed(user.access))

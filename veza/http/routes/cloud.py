@@ -41,7 +41,7 @@ from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.fields import checked
 from veza.http.paging import Paging
 from veza.http.parts import parts
-from veza.http.routes.objects import LinkOut, link_to
+from veza.http.routes.objects import DownloadLinkOut, link_to
 from veza.http.routes.products import UPLOAD_SECONDS, UploadForm
 from veza.http.uploads import FRAMING_BYTES, Upload, receive_file
 
@@ -277,14 +277,16 @@ async def get_content(file_id: UUID) -> Response:
 
 @api.post(f"{FILE}/link")
 @login_required
-@validate_response(Envelope[LinkOut])
-async def post_link(file_id: UUID) -> Envelope[LinkOut]:
+@validate_response(Envelope[DownloadLinkOut])
+async def post_link(file_id: UUID) -> Envelope[DownloadLinkOut]:
     """A link to what one's own file holds now, for a player or a browser, which can send no bearer token.
 
     Whoever has it may begin to download for five minutes. To let others read a file, share it.
     """
     file = await parts().cloud.get(caller().user.id, file_id)
-    return Envelope[LinkOut](data=await link_to(file.object_key, filename=file.name, content_type=file.content_type))
+    return Envelope[DownloadLinkOut](
+        data=await link_to(file.object_key, filename=file.name, content_type=file.content_type)
+    )
 
 
 @api.put(f"{FILE}/content")

@@ -18,18 +18,18 @@ api = Blueprint("objects", __name__)
 LINK_LIFETIME: Final = timedelta(minutes=5)  # to begin in: a download that has begun goes on
 
 
-class LinkOut(Out):
+class DownloadLinkOut(Out):
     """``url`` needs no bearer token: whoever has it may fetch the file until ``expires_at``."""
 
     url: str
     expires_at: datetime
 
 
-async def link_to(key: str, *, filename: str, content_type: str) -> LinkOut:
+async def link_to(key: str, *, filename: str, content_type: str) -> DownloadLinkOut:
     """A short-lived link to an object: of the bucket's own where there is one, else one to this process."""
     until = parts().clock().replace(microsecond=0) + LINK_LIFETIME
     url = await parts().objects.link(key, filename=filename, content_type=content_type, until=until)
-    return LinkOut(url=url, expires_at=until)
+    return DownloadLinkOut(url=url, expires_at=until)
 
 
 @api.get("/objects/<token>")

@@ -25,7 +25,7 @@ from veza.http.envelope import Body, Envelope, Out
 from veza.http.idempotency import idempotency_key
 from veza.http.paging import Paging
 from veza.http.parts import parts
-from veza.http.routes.objects import LinkOut, link_to
+from veza.http.routes.objects import DownloadLinkOut, link_to
 from veza.http.routes.products import SellerOut
 
 api = Blueprint("orders", __name__)
@@ -298,8 +298,8 @@ async def download(order_id: UUID, file_id: UUID) -> Response:
 
 @api.post(f"{DOWNLOADS}/<uuid:file_id>/link")
 @login_required
-@validate_response(Envelope[LinkOut])
-async def post_link(order_id: UUID, file_id: UUID) -> Envelope[LinkOut]:
+@validate_response(Envelope[DownloadLinkOut])
+async def post_link(order_id: UUID, file_id: UUID) -> Envelope[DownloadLinkOut]:
     """A link to a file, for a browser, which can send no bearer token. 409 while its order is not paid.
 
     Whoever has it may begin to download for five minutes; to ask for one is to have downloaded, as refunds see it.
@@ -307,7 +307,7 @@ async def post_link(order_id: UUID, file_id: UUID) -> Envelope[LinkOut]:
     file = await parts().library.deliverable(order_id, file_id, caller().id)
     await parts().library.record_download(order_id, file_id, caller().id, new_id=parts().new_id)
     link = await link_to(file.object_key, filename=file.filename, content_type=file.content_type)
-    return Envelope[LinkOut](data=link)
+    return Envelope[DownloadLinkOut](data=link)
 
 
 @api.get("/marketplace/library")
