@@ -128,6 +128,7 @@ async def running_house(dsn: str, tmp_path: Path, **settings: Any) -> AsyncItera
                 **settings,
             }
         )
+        chosen.veza_data_dir.mkdir(exist_ok=True)
         leave = trio.Event()
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(serve.run, chosen, dsn, plan=QUICK, leave=leave))

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
+import trio
 from pydantic import SecretStr
 
 from tests.buckets import S3
@@ -87,7 +88,8 @@ async def test_a_platform_whose_files_are_in_a_bucket_serves_them_as_it_serves_t
         assert link["url"].startswith(s3.url)
         async with httpx.AsyncClient(verify=NO_CERTIFICATES) as stranger:
             assert (await stranger.get(link["url"])).content == b"RIFF and more"
-        assert data(await house.get("/health/deep"))["checks"]["s3"]["status"] == "ok"
+        with trio.fail_after(20):
+            await house.until("/health/deep", None, lambda deep: deep["checks"]["s3"]["status"] == "ok")
     assert not [path for path in (tmp_path / "var" / "objects").rglob("*") if path.is_file()]
 
 
