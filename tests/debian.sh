@@ -16,6 +16,8 @@ need nginx-light /usr/sbin/nginx
 need libnginx-mod-rtmp /usr/lib/nginx/modules/ngx_rtmp_module.so
 need ffmpeg /usr/bin/ffmpeg
 need chromium /usr/bin/chromium
+need unzip /usr/bin/unzip
+need libarchive-tools /usr/bin/bsdtar
 [ -n "$missing" ] || exit 0
 
 if [ "$(id -u)" != 0 ]; then

@@ -114,6 +114,8 @@ def test_an_empty_setting_is_a_missing_one_in_production(monkeypatch: pytest.Mon
         ("S3_ENDPOINT_URL", "s3.example"),
         ("S3_ACCESS_KEY_ID", "one-without-the-other"),
         ("OBJECT_GRACE_HOURS", "0"),
+        ("EXPORT_URL_TTL_HOURS", "0"),
+        ("EXPORT_URL_TTL_HOURS", "169"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named_and_its_value_is_not(

@@ -51,6 +51,9 @@ from veza.store.cloud import CloudRows
 from veza.store.connect import Connect
 from veza.store.debts import Debts
 from veza.store.disputes import Disputes
+from veza.store.erasure import Erasures
+from veza.store.export_data import ExportData
+from veza.store.exports import ExportRows
 from veza.store.flags import Flags
 from veza.store.gear import GearRows
 from veza.store.invoices import Invoices
@@ -59,6 +62,7 @@ from veza.store.library import Library
 from veza.store.live import LiveRows
 from veza.store.notifications import Notifications
 from veza.store.orders import Orders
+from veza.store.orphans import Orphans
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
 from veza.store.reconciliations import Reconciliations
@@ -115,6 +119,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
         reconciliations = Reconciliations(database, new_id)
         disputes = Disputes(database, new_id, delay)
         on_air, notifications = LiveRows(database, new_id()), Notifications(database)
+        exports, flags = ExportRows(database, new_id), Flags(database)
         root, refs = tree(
             TreeParts(
                 payments=payments,
@@ -139,6 +144,13 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
                 timing=Timing(settings.live_poll_seconds, settings.live_stall_seconds, settings.live_grace_seconds),
                 notifications=notifications,
                 warranties=Warranties(database, new_id),
+                exports=exports,
+                export_data=ExportData(database),
+                export_lifetime=timedelta(hours=settings.export_url_ttl_hours),
+                objects=objects,
+                object_grace=timedelta(hours=settings.object_grace_hours),
+                orphans=Orphans(database),
+                flags=flags,
             )
         )
         parts = Parts(
@@ -151,6 +163,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             settings=_http_settings(settings),
             refs=refs,
             accounts=Accounts(database),
+            erasures=Erasures(database, new_id),
             sessions=Sessions(database),
             passwords=Passwords(),
             tokens=Tokens(secret, utc_now, new_id),
@@ -181,7 +194,8 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             tags=Tags(database),
             cloud=CloudRows(database),
             links=links,
-            flags=Flags(database),
+            flags=flags,
+            exports=exports,
         )
         await _first_admin(settings, parts)
         await parts.invoices.begin(_billing(settings))

@@ -135,6 +135,9 @@ class Settings(BaseSettings):
     object_grace_hours: int = Field(24, ge=1, le=8760)
     """How long bytes that nothing names any more are kept: a backup of the database that old can be restored."""
 
+    export_url_ttl_hours: int = Field(24, ge=1, le=168)
+    """How long an export can be fetched; a bucket signs no URL for longer than a week."""
+
     upload_max_mb: int = Field(2048, ge=1)
     cloud_quota_mb: int = Field(10240, ge=1)
     cloud_versions_max: int = Field(50, ge=1)

@@ -20,7 +20,7 @@ from veza.actors.core import Actor, ActorCrashed, Coalesce, Mailbox
 from veza.actors.onboarding import AT_ONCE, LEASE, POLL_SECONDS, Onboarder, OnboardingView, OpenAccount
 from veza.actors.queue import Progress
 from veza.domain.connect import AccountNotMade, AccountState, ConnectAccount
-from veza.domain.errors import Unavailable
+from veza.domain.errors import Unauthenticated, Unavailable
 from veza.store.errors import DatabaseUnavailable
 from veza.supervisors import one_for_one, permanent, running
 from veza.supervisors.child import Child
@@ -39,6 +39,7 @@ class FakeRows:
     held: dict[UUID, int] = field(default_factory=dict)
     recorded: list[tuple[UUID, float]] = field(default_factory=list)
     away: int = 0
+    erased: set[UUID] = field(default_factory=set)
     changed: trio.Condition = field(default_factory=trio.Condition)
 
     def add(self, user_id: UUID, *, held: int = 0) -> None:
@@ -48,6 +49,8 @@ class FakeRows:
 
     async def wish(self, user_id: UUID) -> ConnectAccount:
         await self._turn()
+        if user_id in self.erased:
+            raise Unauthenticated("This session is over; sign in again.", code="session_over")
         return self.accounts.setdefault(user_id, ConnectAccount(user_id, None, 0, False, False))
 
     async def opened(self, user_id: UUID, account_id: str) -> ConnectAccount:
@@ -252,6 +255,15 @@ async def test_two_users_do_not_wait_for_each_other(autojump_clock: MockClock) -
         nursery.start_soon(onboarding.open_account, child.ref, ANA)
         nursery.start_soon(onboarding.open_account, child.ref, EVE)
     assert scene.provider.most_out >= 2
+
+
+async def test_who_was_erased_is_refused_and_no_account_is_asked_for(autojump_clock: MockClock) -> None:
+    scene = Scene(FakeRows(erased={ANA}))
+    async with scene.working() as child:
+        with pytest.raises(Unauthenticated):
+            await onboarding.open_account(child.ref, ANA)
+        assert child.last_crash is None
+    assert scene.provider.asked == []
 
 
 async def test_a_no_kept_under_the_key_has_the_next_request_use_another(autojump_clock: MockClock) -> None:

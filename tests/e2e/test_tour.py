@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def tour() -> str:
-    """Every command of the README's tour and of its going live, as one script that stops at the first that fails."""
+    """Every command of the README's tour, its keeping things and its going live: one script, ending where one fails."""
     text = README.read_text()
     blocks = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     [live] = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
@@ -27,7 +27,7 @@ def tour() -> str:
     return "set -euo pipefail\ntrap 'kill $(jobs -p)' EXIT\n" + "".join([*blocks, live])
 
 
-async def test_the_readmes_tour_sells_a_track_takes_it_all_back_and_goes_live(tmp_path: Path) -> None:
+async def test_the_readmes_tour_sells_a_track_takes_it_all_back_keeps_things_and_goes_live(tmp_path: Path) -> None:
     port, hyperswitch = free_port(), free_port()
     base = f"http://127.0.0.1:{port}"
     environment = clean_environment() | {"VEZA_DATA_DIR": str(tmp_path / "var"), "PORT": str(port)}
@@ -42,7 +42,7 @@ async def test_the_readmes_tour_sells_a_track_takes_it_all_back_and_goes_live(tm
             assert done.returncode == 0, "\n".join([*said, *started.lines[-30:]])
             started.terminate()
             assert await started.process.wait() == 0
-    assert said[:14] == [
+    assert said[:20] == [
         "published",
         "1",
         "the very bytes",
@@ -57,5 +57,11 @@ async def test_the_readmes_tour_sells_a_track_takes_it_all_back_and_goes_live(tm
         "1",
         "running",
         "True",
+        "2",
+        "3",
+        "the same, by its link",
+        "2",  # the file, and the take that restoring kept
+        "True",
+        "401",
     ]
-    assert said[14] == "#EXTM3U"  # the playlist of what is on air
+    assert said[20] == "#EXTM3U"  # the playlist of what is on air

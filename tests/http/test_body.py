@@ -64,7 +64,7 @@ async def test_a_chunked_upload_past_its_limit_is_refused_and_never_held_in_memo
     process = psutil.Process(os.getpid())
     before = process.memory_info().rss
     with trio.fail_after(30):
-        answer, _ = await upload(served, many(1024))  # 64 MiB at a limit of 8
+        answer, _ = await upload(served, many(1 << 14))  # a gigabyte at a limit of 8 MiB
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"onnection: close" in answer
     assert b'"code":"too_large"' in answer

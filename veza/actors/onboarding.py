@@ -75,7 +75,10 @@ def ring(ref: OnboardingRef) -> None:
 
 
 async def open_account(ref: OnboardingRef, user_id: UUID) -> str:
-    """The id of the user's account, opened if they have none. Raises Unavailable, and what an ask raises."""
+    """The id of the user's account, opened if they have none.
+
+    Raises Unavailable, Unauthenticated for a user who was erased, and what an ask raises.
+    """
     answer = await ref.ask(OpenAccount(user_id))
     if isinstance(answer, Refusal):
         raise answer
@@ -155,8 +158,8 @@ class Onboarder(Actor[Messages, OnboardingView]):
         except StoreError as away:
             log.warning("onboarding_store_away", error=str(away))
             return Unavailable("The account could not be opened just now.")
-        except Unavailable as away:
-            return away
+        except Refusal as refusal:
+            return refusal
         finally:
             if not lock.statistics().tasks_waiting:
                 self._opening.pop(user_id, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from veza.actors.core import Ref
+from veza.actors.exports import ExporterRef
 from veza.actors.live import Live
 from veza.actors.notifier import NotifierRef
 from veza.actors.onboarding import OnboardingRef
@@ -26,3 +27,4 @@ class Refs:
     disputes: BellRef
     live: Live
     notifier: NotifierRef
+    exporter: ExporterRef

@@ -22,7 +22,7 @@ class Flag(StrEnum):
     UPLOADS = "cloud.uploads"
     """Off: no cloud file is uploaded and none is given new bytes; reading, snapshots, restoring and deleting go on."""
     EXPORTS = "exports.enabled"
-    """Off: no export is asked for; those asked for before are finished, and can be fetched."""
+    """Off: no export is asked for and none is begun; one that is being made is finished, and can be fetched."""
 
 
 SWITCHED_OFF: Final = {

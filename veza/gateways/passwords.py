@@ -59,12 +59,16 @@ class Passwords:
 
     def __post_init__(self) -> None:
         self._limiter = trio.CapacityLimiter(self.at_once)
-        self._nobodys = _hash_of_nothing(self.hasher)
+        self._nobodys = self.hash_of_nothing()
 
     @property
     def load(self) -> Load:
         told = self._limiter.statistics()
         return Load(told.borrowed_tokens, told.tasks_waiting)
+
+    def hash_of_nothing(self) -> str:
+        """A hash to keep for who has no password: any is wrong, after just as much work."""
+        return _hash_of_nothing(self.hasher)
 
     async def hash(self, password: str) -> str:
         """The hash to keep, its parameters and salt included."""

@@ -24,6 +24,8 @@ from veza.http.routes import (
     cloud,
     cloud_shares,
     disputes,
+    erasure,
+    exports,
     gear,
     gear_documents,
     health,
@@ -54,6 +56,7 @@ BLUEPRINTS = (
     health.api,
     auth.api,
     users.api,
+    erasure.api,
     products.api,
     media.api,
     reviews.api,
@@ -78,6 +81,7 @@ BLUEPRINTS = (
     cloud.api,
     cloud_shares.api,
     objects.api,
+    exports.api,
     actors.api,
 )  # fmt: skip
 """Served under ``/api/v1``: a line each."""

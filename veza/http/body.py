@@ -29,7 +29,7 @@ SMALL_BODY = 256 * 1024
 event has a few dozen. Anyone may have that much of our memory for as long as they take to send it."""
 
 SMALL_BODY_SECONDS = 5.0  # to send it in, half of a request's deadline: the other half is for the work
-QUEUED = 4  # messages of at most 64 KiB between the server and the handler
+QUEUED = 2  # messages of at most 256 KiB between the server and the handler
 
 
 class PulledBody(TrioBody):

@@ -30,6 +30,8 @@ from veza.store.cloud import CloudRows
 from veza.store.connect import Connect
 from veza.store.debts import Debts
 from veza.store.disputes import Disputes
+from veza.store.erasure import Erasures
+from veza.store.exports import ExportRows
 from veza.store.flags import Flags
 from veza.store.gear import GearRows
 from veza.store.invoices import Invoices
@@ -173,6 +175,7 @@ class Parts:
 
     refs: Refs
     accounts: Accounts
+    erasures: Erasures
     sessions: Sessions
     passwords: Passwords
     tokens: Tokens
@@ -204,6 +207,7 @@ class Parts:
     cloud: CloudRows
     links: Links
     flags: Flags
+    exports: ExportRows
 
     @classmethod
     def only(cls, **some: Any) -> Parts:

@@ -30,10 +30,20 @@ UPDATE users u SET username = coalesce($2, username), email = coalesce($3, email
 WHERE id = $1 RETURNING {USER_COLUMNS}
 """
 
-CREDENTIALS: Final = f"SELECT {USER_COLUMNS}, u.password_hash FROM users u WHERE "
+# Whoever was erased is unknown here. Their rows are what the books refer to.
+THERE: Final = "u.erased_at IS NULL"
+CREDENTIALS: Final = f"SELECT {USER_COLUMNS}, u.password_hash FROM users u WHERE {THERE}"
 
 HOLD_HASH: Final = "SELECT 1 FROM users WHERE id = $1 AND password_hash = $2 FOR NO KEY UPDATE"
 SET_HASH: Final = "UPDATE users SET password_hash = $2 WHERE id = $1"
+
+LAST_ADMIN: Final = 0x76657A62  # the key of an advisory lock; any number no other use of ours has
+# Whether a user is the last admin, as a row or none. Who is banned is no admin meanwhile.
+IS_LAST_ADMIN: Final = """
+users WHERE id = $1 AND role = 'admin' AND NOT EXISTS (
+    SELECT FROM users AS other WHERE other.role = 'admin' AND other.id <> $1 AND other.banned_until > now() IS NOT TRUE
+)
+"""
 
 TAKEN: Final = {
     "users_username_key": ("This username is taken.", "username"),
@@ -49,18 +59,18 @@ class Accounts:
 
     async def get(self, user_id: UUID) -> User:
         """The user. Raises NotFound."""
-        row = await self._db.fetchrow(f"SELECT {USER_COLUMNS} FROM users u WHERE u.id = $1", user_id)
+        row = await self._db.fetchrow(f"SELECT {USER_COLUMNS} FROM users u WHERE u.id = $1 AND {THERE}", user_id)
         if row is None:
             raise NotFound("There is no such user.")
         return user_in(row)
 
     async def credentials(self, email: str) -> Credentials | None:
         """Whose address this is (as ``check_email`` writes it), and the hash of their password."""
-        return _credentials_in(await self._db.fetchrow(CREDENTIALS + "u.email = $1", email))
+        return _credentials_in(await self._db.fetchrow(f"{CREDENTIALS} AND u.email = $1", email))
 
     async def credentials_of(self, user_id: UUID) -> Credentials | None:
         """The user with the hash of their password."""
-        return _credentials_in(await self._db.fetchrow(CREDENTIALS + "u.id = $1", user_id))
+        return _credentials_in(await self._db.fetchrow(f"{CREDENTIALS} AND u.id = $1", user_id))
 
     async def register(self, user: User, password_hash: str, session: Session) -> User:
         """Write a new user, signed in. Raises Conflict if the username or the email is taken, in whatever case."""
@@ -140,6 +150,14 @@ class Accounts:
         return ended
 
 
+async def hold_admins(tx: Transaction) -> None:
+    """Let nobody else make an admin no admin before the transaction is over, so that one is left (`IS_LAST_ADMIN`).
+
+    For whoever is about to do so, with that user's row held.
+    """
+    await tx.execute("SELECT pg_advisory_xact_lock($1)", LAST_ADMIN)
+
+
 def _credentials_in(row: Record | None) -> Credentials | None:
     return Credentials(user_in(row), row["password_hash"]) if row else None
 
@@ -163,7 +181,8 @@ async def _hold(tx: Transaction, verified: Credentials) -> bool:
 
 
 async def _locked(tx: Transaction, email: str) -> User:
-    row = await tx.fetchrow(f"SELECT {USER_COLUMNS} FROM users u WHERE u.email = $1 FOR NO KEY UPDATE", email)
+    sql = f"SELECT {USER_COLUMNS} FROM users u WHERE u.email = $1 AND {THERE} FOR NO KEY UPDATE"
+    row = await tx.fetchrow(sql, email)
     if row is None:
         raise NotFound("There is no account with this email.")
     return user_in(row)

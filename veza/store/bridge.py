@@ -21,6 +21,7 @@ import structlog
 import trio
 import trio_asyncio
 
+from veza.domain.errors import Unauthenticated
 from veza.store.errors import UNREADABLE, DatabaseUnavailable, NotCommitted, OutcomeUnknown, TryAgain
 from veza.store.listening import Wakeups
 from veza.store.pool import Pool, PoolStatistics
@@ -37,6 +38,8 @@ GRACE_SECONDS: Final = 2.0  # shutdown's share for the pool
 
 # InternalClientError: the server's goodbye came in one piece with an answer, and asyncpg's state is past using.
 GOING_AWAY: Final = (asyncpg.AdminShutdownError, asyncpg.CrashShutdownError, asyncpg.CannotConnectNowError)
+# Of every table that has rows of users': whoever asks for such a row is that user, and was erased meanwhile.
+USER_IS_THERE: Final = "user_is_there"
 CONFLICT: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 AWAY: Final = (*LOST, *GOING_AWAY, TimeoutError, asyncpg.InsufficientResourcesError, asyncpg.InternalClientError)
 # A standby's: another server is the one to write to, and our address may lead to it by now.
@@ -317,6 +320,8 @@ def _raise_told(error: BaseException, wire: Wire) -> None:
     """Raise what the floors above understand in place of the driver's error; return when it is the driver's to keep."""
     if isinstance(error, CONFLICT):
         raise TryAgain(str(error)) from error
+    if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name == USER_IS_THERE:
+        raise Unauthenticated("This session is over; sign in again.", code="session_over") from error
     if isinstance(error, asyncpg.QueryCanceledError):
         raise DatabaseUnavailable(f"the server stopped the statement: {error}") from error
     if isinstance(error, AWAY) or (isinstance(error, asyncpg.InterfaceError) and wire.is_closed()):

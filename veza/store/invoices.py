@@ -6,10 +6,12 @@ after; of two who ask first at the same time, one writes and both read the same.
 not at the payment, so that paying holds the row of the number series no longer than it must (`veza.store.numbers`), and
 no sale fails for what only its invoice needs. What must be as it was on the day of the sale is known then anyway: the
 titles, kinds and prices stand in the order, and the issuer and the rates in force at any time are kept.
+`veza.store.invoice_backlog` makes what nobody asked for when one of its people goes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import groupby
 from operator import itemgetter
 from typing import Final, TypeVar
@@ -112,7 +114,7 @@ class Invoices:
         if refund["document"] is not None:
             return CREDIT_NOTE.validate_json(refund["document"])
         async with self._db.transaction() as tx:
-            return await _credit_note(tx, await _invoice(tx, order), order_id, refund)
+            return await keep_credit_note(tx, await _invoice(tx, order), order_id, refund)
 
     async def _order(self, order_id: UUID, asker: Asker) -> Record:
         order = await self._db.fetchrow(ORDER, order_id, asker.user_id)
@@ -128,31 +130,34 @@ class Invoices:
 async def _invoice(tx: Transaction, order: Record) -> Invoice:
     """The invoice as it is kept, made now if need be."""
     billing = BILLING.validate_json(await tx.fetchval(BILLING_OF, order["paid_at"]))
-    lines = tuple(
-        InvoiceLine(
-            description=line["title"],
-            seller=line["username"],
-            quantity=line["quantity"],
-            unit_price_cents=line["unit_price_cents"],
-            vat_bp=billing.rates.of(ProductType(line["product_type"])),
-        )
-        for line in await tx.fetch(LINES, order["id"])
-    )
-    made = Invoice(
+    return await _kept(tx, invoice_of(order, await tx.fetch(LINES, order["id"]), billing), INVOICE)
+
+
+def invoice_of(order: Record, lines: Iterable[Record], billing: Billing) -> Invoice:
+    """What a paid order's invoice says, of the columns of ORDER and LINES."""
+    return Invoice(
         number=order["invoice_number"],
         issued_at=order["paid_at"],
         currency=order["currency"],
         issuer=billing.issuer,
         buyer=Buyer(order["username"], order["email"]),
-        lines=lines,
+        lines=tuple(
+            InvoiceLine(
+                description=line["title"],
+                seller=line["username"],
+                quantity=line["quantity"],
+                unit_price_cents=line["unit_price_cents"],
+                vat_bp=billing.rates.of(ProductType(line["product_type"])),
+            )
+            for line in lines
+        ),
         order_id=str(order["id"]),
         settled_at=order["paid_at"],
         payment_reference=order["payment_id"] or FREE,
     )
-    return await _kept(tx, made, INVOICE)
 
 
-async def _credit_note(tx: Transaction, invoice: Invoice, order_id: UUID, refund: Record) -> CreditNote:
+async def keep_credit_note(tx: Transaction, invoice: Invoice, order_id: UUID, refund: Record) -> CreditNote:
     """The credit note as it is kept, made now if need be."""
     before: list[Credited] = []
     for number, rows in groupby(await tx.fetch(CREDITED, order_id), itemgetter("number")):

@@ -21,7 +21,12 @@ COLUMNS: Final = "n.id, n.user_id, n.number, n.kind, n.title, n.body, n.data, n.
 
 NUMBER: Final = """
 INSERT INTO notification_numbers AS c (user_id, last) VALUES ($1, 1)
-ON CONFLICT (user_id) DO UPDATE SET last = c.last + 1 RETURNING last
+ON CONFLICT (user_id) DO UPDATE SET last = c.last + 1 WHERE NOT c.closed RETURNING last
+"""
+
+CLOSE: Final = """
+INSERT INTO notification_numbers (user_id, last, closed) VALUES ($1, 0, true)
+ON CONFLICT (user_id) DO UPDATE SET last = 0, closed = true
 """
 
 INSERT: Final = """
@@ -58,11 +63,23 @@ class Holder:
 
 
 async def notify(tx: Transaction, notification_id: UUID, user_id: UUID, news: News) -> None:
-    """Tell a user something, if and when the transaction commits."""
+    """Tell a user something, if and when the transaction commits. One who was erased is told nothing."""
     number = await tx.fetchval(NUMBER, user_id)
+    if number is None:
+        return
     told = (news.kind, news.title, news.body, json.dumps(news.data, default=str))
     await tx.execute(INSERT, notification_id, user_id, number, *told)
     await tx.execute(f"NOTIFY {CHANNEL}")
+
+
+async def close(tx: Transaction, user_id: UUID) -> int:
+    """Take a user's notifications away, and let nobody tell them anything any more; how many there were.
+
+    Whoever is just telling them something goes first; whoever waits for this then tells them nothing.
+    """
+    await tx.execute(CLOSE, user_id)
+    gone = await tx.execute("DELETE FROM notifications WHERE user_id = $1", user_id)
+    return int(gone.removeprefix("DELETE "))
 
 
 class Notifications:
@@ -113,9 +130,8 @@ class Notifications:
     # -- tickets ------------------------------------------------------------------------------------------------------
 
     async def hand_out(self, ticket: str, user_id: UUID, session_id: UUID) -> None:
-        """Let the ticket in once, soon. Those that nobody used in time are forgotten."""
+        """Let the ticket in once, soon. One that nobody uses in time is the janitor's."""
         async with self._db.transaction() as tx:
-            await tx.execute("DELETE FROM stream_tickets WHERE expires_at < now() - interval '1 hour'")
             await tx.execute(
                 "INSERT INTO stream_tickets (hash, user_id, session_id, expires_at) VALUES ($1, $2, $3, now() + $4)",
                 _hash(ticket),

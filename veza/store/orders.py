@@ -42,6 +42,8 @@ LAND = """
 UPDATE idempotency_keys SET in_flight_until = NULL WHERE resource_id = $1 AND user_id = $2 AND route = $3
 """
 
+HOLD_BUYER = "SELECT FROM users WHERE id = $1 FOR SHARE"
+
 # Locked in the order of their ids, as everyone who locks several products does.
 OFFERS = """
 SELECT id, seller_id, title, price_cents, currency, status = 'published' AS on_sale
@@ -103,6 +105,9 @@ class Orders:
             order_id = new_id()
             if key is not None and not await reserve(tx, buyer_id, ROUTE, key, order_id, IN_FLIGHT):
                 return Placed(await _take_up(tx, buyer_id, key), repeated=True)
+            # Before any product's row, as a key's does: who erases the buyer holds what others may wait for.
+            if key is None:
+                await tx.execute(HOLD_BUYER, buyer_id)
             offers = await _offers(tx, lines)
             order = place(
                 buyer_id,

@@ -154,6 +154,15 @@ class Streams:
             await _insert(tx, draft)
         return Replaced((draft,), ())
 
+    async def retire(self, user_id: UUID) -> list[UUID]:
+        """Let no key of a user's streams so far publish any more; those of the streams that a session is open on."""
+        async with self._db.transaction() as tx:
+            await _lock_user(tx, user_id)
+            rows = await tx.fetch("SELECT id FROM streams WHERE owner_id = $1 ORDER BY id FOR UPDATE", user_id)
+            ids = [row["id"] for row in rows]
+            await tx.execute(REPLACE_KEYS, ids)
+            return [row["stream_id"] for row in await tx.fetch(OPEN, ids)]
+
     async def remove(self, stream_id: UUID, allow: Callable[[Stream], None]) -> None:
         """Delete the stream, and what is kept of its sessions. Raises NotFound, and what ``allow`` raises."""
         async with self._db.transaction() as tx:

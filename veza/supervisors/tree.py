@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from random import Random
 from uuid import UUID
 
 from veza.actors.disputes import Disputer
+from veza.actors.export_contents import Contents, Tally
+from veza.actors.export_job import ExportActor, Office
+from veza.actors.exports import AT_ONCE as EXPORTS
+from veza.actors.exports import Exporter, ExporterRef
+from veza.actors.exports import ring as ring_exporter
 from veza.actors.ingest_poller import IngestPoller
+from veza.actors.janitor import Janitor
 from veza.actors.live import Live, NoSessions
 from veza.actors.notifier import Notifier
 from veza.actors.onboarding import Onboarder
@@ -29,20 +36,26 @@ from veza.domain.audience import Audience
 from veza.domain.ids import Clock, NewId
 from veza.domain.ingest import Watch
 from veza.domain.live import StreamSession, Timing
+from veza.gateways.archive import Archive
 from veza.gateways.hyperswitch import Hyperswitch
 from veza.gateways.ingest import Ingest
+from veza.gateways.objects import Objects
 from veza.gateways.stripe import Stripe
 from veza.store.connect import Connect
 from veza.store.disputes import Disputes
+from veza.store.export_data import ExportData
+from veza.store.exports import ExportRows
+from veza.store.flags import Flags
 from veza.store.live import LiveRows
 from veza.store.notifications import Notifications
+from veza.store.orphans import Orphans
 from veza.store.payments import Payments as PaymentRows
 from veza.store.payouts import Payouts
 from veza.store.reconciliations import Reconciliations
 from veza.store.refund_queue import RefundQueue
 from veza.store.reversals import Reversals
 from veza.store.warranties import Warranties
-from veza.supervisors.child import Intensity, permanent
+from veza.supervisors.child import Intensity, Restart, permanent
 from veza.supervisors.dynamic import dynamic
 from veza.supervisors.supervisor import Supervisor, one_for_one
 
@@ -77,6 +90,13 @@ class TreeParts:
     timing: Timing
     notifications: Notifications
     warranties: Warranties
+    exports: ExportRows
+    export_data: ExportData
+    export_lifetime: timedelta
+    objects: Objects
+    object_grace: timedelta
+    orphans: Orphans
+    flags: Flags
 
 
 def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
@@ -123,6 +143,7 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
     money = one_for_one("money", *children, intensity=BLIPS)
     on_air, live = _live(parts)
     notifier = permanent("notifier", lambda: Notifier(parts.notifications))
+    exporting, exporter = _exporting(parts)
     refs = Refs(
         payments.ref,
         payouts.ref,
@@ -133,9 +154,31 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
         disputes.ref,
         live,
         notifier.ref,
+        exporter,
     )
     warranties = permanent("warranties", lambda: WarrantyMinder(parts.warranties))
-    return one_for_one("veza", notifier, warranties, money, *on_air, intensity=BLIPS), refs
+    janitor = permanent(
+        "janitor",
+        lambda: Janitor(parts.orphans, parts.exports, parts.objects, parts.clock, parts.object_grace),
+    )
+    return one_for_one("veza", notifier, warranties, janitor, exporting, money, *on_air, intensity=BLIPS), refs
+
+
+def _exporting(parts: TreeParts) -> tuple[Supervisor, ExporterRef]:
+    """Who finds the exports that are due, and who makes each: one that crashed is gone, its row is due again."""
+
+    def contents(user_id: UUID, made_at: datetime, tally: Tally) -> Callable[[Archive], Awaitable[None]]:
+        return Contents(parts.export_data, parts.objects, user_id, made_at, tally).write
+
+    office = Office(parts.exports, contents, parts.objects, parts.export_lifetime)
+
+    def export(export_id: UUID) -> ExportActor:
+        return ExportActor(export_id, office)
+
+    jobs = dynamic("exports", export, limit=EXPORTS, restart=Restart.TEMPORARY)
+    exporter = permanent("exporter", lambda: Exporter(parts.exports, parts.flags, office, jobs))
+    office.changed = partial(ring_exporter, exporter.ref)
+    return one_for_one("exporting", jobs, exporter, intensity=BLIPS), exporter.ref
 
 
 def _live(parts: TreeParts) -> tuple[list[Supervisor], Live]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -121,6 +121,13 @@ async def test_what_a_killed_process_was_putting_is_swept_up_once_it_is_old(s3: 
         assert await objects.sweep(datetime(2010, 1, 1, tzinfo=UTC)) == 0  # moto says of each that it began in 2010
         assert await objects.sweep(now()) == 1
         assert await objects.sweep(now()) == 0
+
+
+async def test_a_link_is_good_for_a_week_at_most_since_s3_signs_no_other(s3: S3) -> None:
+    async with S3Objects.open(s3.bucket(), now) as objects:
+        until = now() + timedelta(days=8)
+        link = await objects.link(await put(objects, b"one"), filename="a", content_type="a/b", until=until)
+    assert "X-Amz-Expires=604800" in link
 
 
 def test_ten_thousand_parts_which_is_as_many_as_there_may_be_hold_more_than_any_archive() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -69,14 +69,18 @@ def form(call: str, key: str, client: str, address: str = "192.0.2.1", app: str 
 
 
 @asynccontextmanager
-async def open_on_air(db: Database, server: FakeServer | None = None) -> AsyncIterator[OnAir]:
+async def open_on_air(
+    db: Database, server: FakeServer | None = None, others: Mapping[str, object] | None = None
+) -> AsyncIterator[OnAir]:
+    """``others`` are further parts."""
     rows, keys = LiveRows(db, UUID(int=0xA1)), StreamKeys(b"s" * 32)
     async with open_station(server, rows=rows, timing=QUICK) as station:
-        more = {
+        more: dict[str, object] = {
             "streams": Streams(db),
             "sessions_on_air": rows,
             "refs": SimpleNamespace(live=station.live),
             "broadcasting": Broadcasting(keys, "rtmp://192.0.2.9/live", "http://192.0.2.9/hls", "live", TOKEN),
+            **(others or {}),
         }
         async with open_desk(db, more=more) as desk:
             yield OnAir(desk, station, keys)

@@ -10,9 +10,12 @@ async def test_an_admin_sees_every_actor_with_its_counters(house: House) -> None
     assert (tree["path"], tree["state"]) == ("veza", "running")
     branches = {branch["path"]: branch for branch in tree["children"]}
     money = branches.pop("veza/money")["children"]
-    actors = {actor["path"]: actor for actor in money} | branches
+    exports, exporter = branches.pop("veza/exporting")["children"]
+    assert (exports["path"], exports["children"], exports["limit"]) == ("veza/exporting/exports", [], 2)
+    actors = {actor["path"]: actor for actor in (*money, exporter)} | branches
     names = {"payouts", "onboarding", "reversals", "refunds", "disputes", "payments", "reconciler"}
-    assert actors.keys() == {f"veza/money/{name}" for name in names} | {"veza/notifier", "veza/warranties"}
+    others = {"notifier", "warranties", "janitor", "exporting/exporter"}
+    assert actors.keys() == {f"veza/money/{name}" for name in names} | {f"veza/{name}" for name in others}
     for actor in actors.values():
         assert actor["state"] == "running"
         assert actor["incarnation"] == 1

@@ -41,6 +41,7 @@ THREADS: Final = 32  # calls at a time: most of each is waiting for the network
 PART_BYTES: Final = 8 * 1024 * 1024  # S3 wants 5 MiB at least; each upload under way holds two in memory
 PARTS_A_SIZE: Final = 1000  # after so many, parts grow: of at most 10,000, this makes 440 GB
 CONNECT_SECONDS: Final = 5.0
+WEEK_SECONDS: Final = 604_800  # S3 takes no presigned URL that is good for longer
 READ_SECONDS: Final = 20.0  # without a byte; a stop does not wait for it
 TRIES: Final = 3  # of a call, and to go on reading where a connection broke
 BRIEF_SECONDS: Final = 5.0  # for calls that move no bytes and must not be cut short
@@ -131,7 +132,7 @@ class S3Objects:
             "ResponseContentType": media_type(content_type),
             "ResponseCacheControl": PRIVATE,
         }
-        seconds = max(1, int((until - self._now()) / timedelta(seconds=1)))
+        seconds = min(max(1, int((until - self._now()) / timedelta(seconds=1))), WEEK_SECONDS)
         sign = partial(self._client.generate_presigned_url, "get_object", Params=asked, ExpiresIn=seconds)
         return await self._call(sign, key)
 

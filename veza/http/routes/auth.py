@@ -149,7 +149,7 @@ async def logout() -> tuple[Envelope[SignedOutOut], int, dict[str, str]]:
     for user_id, session_id in {(claims.user_id, claims.session_id) for claims in await _all_shown()}:
         trace().user_id = user_id
         await parts().sessions.end(user_id, SessionEnd.LOGOUT, now, only=session_id)
-    return Envelope[SignedOutOut](data=SignedOutOut()), 200, _cookie("")
+    return Envelope[SignedOutOut](data=SignedOutOut()), 200, refresh_cookie("")
 
 
 @api.get("/auth/sessions")
@@ -181,7 +181,7 @@ async def get_session(session_id: UUID) -> Envelope[SessionOut]:
 async def end_sessions() -> tuple[Envelope[DeletedOut], int, dict[str, str]]:
     """Sign out everywhere, here included."""
     await parts().sessions.end(caller().id, SessionEnd.ENDED_BY_USER, parts().clock())
-    return Envelope[DeletedOut](data=DeletedOut()), 200, _cookie("")
+    return Envelope[DeletedOut](data=DeletedOut()), 200, refresh_cookie("")
 
 
 @api.delete("/auth/sessions/<uuid:session_id>")
@@ -226,14 +226,14 @@ def _signed_in(user: User, session: Session, status: int = 200) -> SignedIn:
         refresh_token=token,
         expires_in=int(ACCESS_LIFETIME.total_seconds()),
     )
-    return Envelope[SignedInOut](data=out), status, _cookie(token)
+    return Envelope[SignedInOut](data=out), status, refresh_cookie(token)
 
 
 def _session(session: Session) -> SessionOut:
     return SessionOut.of(session, current=session.id == caller().session_id)
 
 
-def _cookie(token: str) -> dict[str, str]:
+def refresh_cookie(token: str) -> dict[str, str]:
     """The refresh cookie; an empty one takes it away."""
     cookie = dump_cookie(
         COOKIE,

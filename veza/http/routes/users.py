@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from quart import Blueprint
 from quart_schema import validate_request, validate_response
 
-from veza.domain.accounts import Role
+from veza.domain.accounts import Credentials, Role
 from veza.domain.errors import Conflict, Unauthenticated
 from veza.gateways.passwords import Verdict
 from veza.http.auth import caller, login_required
@@ -83,17 +83,21 @@ async def put_me(data: MeBody) -> Envelope[MeOut]:
 @validate_response(Envelope[ChangedOut])
 async def put_password(data: PasswordBody) -> Envelope[ChangedOut]:
     """Change the password and end every other session. 401 if the current password is wrong."""
-    current = await parts().accounts.credentials_of(caller().id)
-    verdict = await parts().passwords.verify(
-        data.current_password.get_secret_value(), current.password_hash if current else None
-    )
-    if current is None or verdict is Verdict.WRONG:
-        raise Unauthenticated("The current password is wrong.", code="invalid_credentials", field="current_password")
+    current = await verified(data.current_password, "current_password")
     hashed = await parts().passwords.hash(data.new_password.get_secret_value())
     keep, now = caller().session_id, parts().clock()
     if not await parts().accounts.change_password(current, hashed, keep=keep, now=now):
         raise Conflict("The password was changed meanwhile.", code="password_changed")
     return Envelope[ChangedOut](data=ChangedOut())
+
+
+async def verified(password: SecretStr, field: str) -> Credentials:
+    """The caller's credentials, their password being right. Raises Unauthenticated, with the body's ``field``."""
+    found = await parts().accounts.credentials_of(caller().id)
+    verdict = await parts().passwords.verify(password.get_secret_value(), found.password_hash if found else None)
+    if found is None or verdict is Verdict.WRONG:
+        raise Unauthenticated("The current password is wrong.", code="invalid_credentials", field=field)
+    return found
 
 
 @api.get("/users/<uuid:user_id>")

@@ -1,0 +1,237 @@
+"""What is put into an export: from a real database and real objects, some of which go while it is made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import pytest
+import structlog
+import trio
+
+from tests.buckets import STORES, open_local, open_store
+from tests.store.belongings import AT, Belongings, Person
+from tests.unpack import Unpacked
+from veza.actors.export_contents import Contents, Tally
+from veza.domain.exports import Progress
+from veza.domain.ids import IdMint
+from veza.gateways.archive import write_archive
+from veza.gateways.objects import ObjectMissing, Objects
+from veza.store.bridge import Database
+from veza.store.export_data import ExportData, Held
+from veza.store.personal_data import shown, withheld
+
+
+async def one(chunk: bytes) -> AsyncIterator[bytes]:
+    yield chunk
+
+
+async def whole(archive: AsyncIterator[bytes]) -> bytes:
+    return b"".join([chunk async for chunk in archive])
+
+
+@dataclass
+class Meddled(ExportData):
+    """Something happens to each file after it was found, before it is read."""
+
+    db: Database
+    meddle: Callable[[Held], Any]
+
+    def __post_init__(self) -> None:
+        super().__init__(self.db)
+
+    async def files(self, user_id: UUID) -> Any:
+        async for held in super().files(user_id):
+            await self.meddle(held)
+            yield held
+
+
+@dataclass
+class Home:
+    """A person with files, and an export of theirs."""
+
+    db: Database
+    objects: Objects
+    folder: Path
+    belongings: Belongings
+    tally: Tally = field(default_factory=Tally)
+
+    async def person(self, name: str = "ANN") -> Person:
+        """With six files, whose bytes are what they are."""
+        who = await self.belongings.person(name)
+        async with self.db.transaction() as tx:
+            for table, column in (
+                ("cloud_files", "object_key"),
+                ("cloud_versions", "object_key"),
+                ("gear_documents", "object_key"),
+                ("product_files", "object_key"),
+                ("products", "cover_key"),
+                ("products", "preview_key"),
+            ):
+                stored = await self.objects.put(one(f"{table}.{column} of {name}".encode()))
+                key, size = stored.key, stored.size_bytes
+                sized = ", size_bytes = $2" if table != "products" else ""
+                await tx.execute(f"UPDATE {table} SET {column} = $1{sized}", key, *([size] if sized else []))  # noqa: S608
+        return who
+
+    async def export(self, who: Person, data: ExportData | None = None) -> Unpacked:
+        contents = Contents(data or ExportData(self.db), self.objects, who.id, AT, self.tally)
+        return Unpacked.of(await write_archive(contents.write, whole))
+
+    async def run(self, sql: str, *args: object) -> None:
+        async with self.db.transaction() as tx:
+            await tx.execute(sql, *args)
+
+
+@asynccontextmanager
+async def open_home(db: Database, folder: Path) -> AsyncIterator[Home]:
+    async with open_local(folder) as objects:
+        yield Home(db, objects, folder, Belongings(db, IdMint(lambda: datetime.now(UTC), Random(4))))
+
+
+@pytest.mark.parametrize("kind", STORES)
+async def test_an_export_is_made_of_either_store_and_kept_in_it(
+    db: Database, tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    async with open_store(kind, tmp_path, request) as objects:
+        home = Home(db, objects, tmp_path, Belongings(db, IdMint(lambda: datetime.now(UTC), Random(4))))
+        ann = await home.person()
+        contents = Contents(ExportData(db), objects, ann.id, AT, home.tally)
+        stored = await write_archive(contents.write, objects.put)
+        async with objects.read(stored.key) as chunks:
+            opened = Unpacked.of(await whole(chunks))
+        assert len(opened.files) == 6
+        assert set(opened.files.values()) > {b"cloud_files.object_key of ANN", b"products.cover_key of ANN"}
+        for name in opened.names:
+            assert not name.startswith(("/", ".."))
+
+
+async def test_everything_is_in_it_and_every_file_where_it_belongs(db: Database, tmp_path: Path) -> None:
+    async with open_home(db, tmp_path) as home:
+        ann = await home.person()
+        opened = await home.export(ann)
+        product, gear = ann.product.hex[-8:], (await db.fetchval("SELECT id FROM gear")).hex[-8:]
+    assert opened.files == {
+        "files/cloud/ANN.wav": b"cloud_files.object_key of ANN",
+        "files/cloud/ANN (version 1).wav": b"cloud_versions.object_key of ANN",
+        f"files/gear/ANN ({gear})/ANN.pdf": b"gear_documents.object_key of ANN",
+        f"files/products/ANN ({product})/ANN.wav": b"product_files.object_key of ANN",
+        f"files/products/ANN ({product})/cover.png": b"products.cover_key of ANN",
+        f"files/products/ANN ({product})/preview.mp3": b"products.preview_key of ANN",
+    }
+    tables = {name for name, _ in shown()}
+    assert set(opened.names) == {*opened.files, "index.html", *(f"data/{name}.json" for name in tables)}
+    size = sum(map(len, opened.files.values()))
+    assert home.tally.progress == Progress(6, 6, size, size)
+
+
+async def test_each_table_says_what_its_columns_mean_and_the_page_how_many_rows_it_has(
+    db: Database, tmp_path: Path
+) -> None:
+    async with open_home(db, tmp_path) as home:
+        ann = await home.person()
+        await home.belongings.trade(ann, ann)
+        opened = await home.export(ann)
+    for name, table in shown():
+        data = opened.data(name)
+        assert list(data) == ["table", "about", "columns", "withheld", "rows"]
+        assert (data["table"], data["about"]) == (name, table.about)
+        assert data["columns"] == dict(table.columns)
+        assert data["withheld"] == dict(table.withheld)
+        assert f'<td class="rows">{len(data["rows"])}</td>' in opened.page.partition(f">{name}</a>")[2][:40]
+    for name, _ in withheld():
+        assert f"<li>{name}: " in opened.page
+
+
+async def test_thousands_of_rows_are_one_table_of_valid_json(db: Database, tmp_path: Path) -> None:
+    async with open_home(db, tmp_path) as home:
+        ann = await home.person()
+        await home.run(
+            "INSERT INTO notifications (id, user_id, number, kind, title, body, data)"
+            " SELECT gen_random_uuid(), $1, n, 'x', 'Ü', '', '{}' FROM generate_series(2, 5000) AS n",
+            ann.id,
+        )
+        opened = await home.export(ann)
+    assert sorted(row["number"] for row in opened.rows("notifications")) == list(range(1, 5001))
+
+
+async def test_names_that_are_alike_are_numbered(db: Database, tmp_path: Path) -> None:
+    async with open_home(db, tmp_path) as home:
+        ann = await home.person()
+        await home.run(
+            "INSERT INTO cloud_files SELECT gen_random_uuid(), owner_id, '../x.wav', words, version, object_key,"
+            " size_bytes, content_type, created_at, updated_at FROM cloud_files, generate_series(1, 3)"
+        )
+        opened = await home.export(ann)
+    assert {name for name in opened.files if "x" in name} == {
+        "files/cloud/_._x.wav",
+        "files/cloud/_._x (2).wav",
+        "files/cloud/_._x (3).wav",
+    }
+
+
+async def test_what_its_owner_deletes_meanwhile_is_left_out_and_named(db: Database, tmp_path: Path) -> None:
+    async with open_home(db, tmp_path) as home:
+        ann = await home.person()
+
+        async def delete(held: Held) -> None:
+            if held.source in ("cloud", "covers"):
+                (home.folder / "sha256" / held.object_key[:2] / held.object_key).unlink()
+                gone = "DELETE FROM cloud_files", "UPDATE products SET cover_key = NULL, cover_type = NULL"
+                await home.run(gone[held.source == "covers"])
+
+        opened = await home.export(ann, Meddled(db, delete))
+    left_out = json.loads(opened.archive.read("data/left_out.json"))
+    assert [(each["table"], each["name"]) for each in left_out] == [("cloud_files", "ANN.wav"), ("products", "cover")]
+    assert '<a href="data/left_out.json">2</a>' in opened.page
+    assert home.tally.progress.files_done == home.tally.progress.files_total == len(opened.files)
+    assert home.tally.progress.bytes_done == home.tally.progress.bytes_total
+
+
+async def test_a_file_that_is_gone_while_its_row_stands_is_a_failure_and_loudly_told(
+    db: Database, tmp_path: Path
+) -> None:
+    async with open_home(db, tmp_path) as home:
+        ann = await home.person()
+        key: str = await db.fetchval("SELECT object_key FROM gear_documents")
+        (tmp_path / "sha256" / key[:2] / key).unlink()
+        with structlog.testing.capture_logs() as lines, pytest.raises(ObjectMissing):
+            await home.export(ann)
+    [line] = [line for line in lines if line["event"] == "export_object_missing"]
+    assert (line["log_level"], line["table"], line["object_key"]) == ("error", "gear_documents", key)
+
+
+async def test_what_is_added_meanwhile_makes_the_total_greater(db: Database, tmp_path: Path) -> None:
+    async with open_home(db, tmp_path) as home:
+        ann = await home.person()
+        key: str = sha256(b"cloud_files.object_key of ANN").hexdigest()
+
+        async def add(held: Held) -> None:
+            if held.source == "cloud":
+                await home.run(
+                    "INSERT INTO gear_documents SELECT gen_random_uuid(), gear_id, type, $1, filename, content_type,"
+                    " 29, created_at FROM gear_documents",
+                    key,
+                )
+
+        opened = await home.export(ann, Meddled(db, add))
+    assert len(opened.files) == 7
+    assert home.tally.progress.files_done == home.tally.progress.files_total == 7
+
+
+async def test_a_cancel_lets_go_of_everything(db: Database, tmp_path: Path) -> None:
+    async with open_home(db, tmp_path) as home:
+        ann = await home.person()
+        for delay in (0.001, 0.005, 0.02, 0.03, 0.04, 0.05):
+            with trio.move_on_after(delay):
+                await home.export(ann)
+        with trio.fail_after(10):
+            assert len((await home.export(ann)).files) == 6

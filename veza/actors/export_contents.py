@@ -1,0 +1,217 @@
+"""What is put into an export: rows as JSON, a file a table; the person's files; and a page that says what there is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final, Self
+from uuid import UUID
+
+import structlog
+
+from veza.domain.archives import Names, folder, safe_name, versioned
+from veza.domain.exports import Progress
+from veza.gateways.archive import Archive, Entry
+from veza.gateways.export_page import Line, Page, render
+from veza.gateways.objects import ObjectMissing, Objects
+from veza.store.export_data import ExportData, Held, Moment
+from veza.store.personal_data import Shown, shown, withheld
+
+log = structlog.get_logger()
+
+INDEX: Final = "index.html"
+LEFT_OUT: Final = "data/left_out.json"
+SEPARATOR: Final = ",\n"
+ENDINGS: Final = {  # of covers and previews, whose type we know and whose name nobody gave
+    "image/jpeg": ".jpg",
+    "image/png": ".png",
+    "image/webp": ".webp",
+    "audio/mpeg": ".mp3",
+    "audio/ogg": ".ogg",
+    "audio/flac": ".flac",
+    "audio/wav": ".wav",
+    "audio/mp4": ".m4a",
+}
+
+
+@dataclass
+class Tally:
+    """How far an export is, for whoever looks while it goes on."""
+
+    progress: Progress = field(default_factory=Progress)
+
+    def expect(self, files: int = 0, size_bytes: int = 0) -> None:
+        """There is more to come than was known; less, below zero."""
+        now = self.progress
+        self.progress = replace(
+            now, files_total=now.files_total + files, bytes_total=max(0, now.bytes_total + size_bytes)
+        )
+
+    def count(self, files: int = 0, size_bytes: int = 0) -> None:
+        """That much more is done. What was added since it was reckoned makes the total greater."""
+        now = self.progress
+        files_done, bytes_done = now.files_done + files, now.bytes_done + size_bytes
+        self.progress = Progress(
+            files_done, max(now.files_total, files_done), bytes_done, max(now.bytes_total, bytes_done)
+        )
+
+    def end(self) -> None:
+        """There is no more: what was reckoned with and did not come was deleted before it was found."""
+        now = self.progress
+        self.progress = replace(now, files_total=now.files_done, bytes_total=now.bytes_done)
+
+
+class Contents:
+    """One person's, written once."""
+
+    def __init__(self, data: ExportData, objects: Objects, user_id: UUID, made_at: datetime, tally: Tally) -> None:
+        self._data = data
+        self._objects = objects
+        self._user_id = user_id
+        self._made_at = made_at
+        self._tally = tally
+        self._names = Names()
+        self._left_out: list[dict[str, str]] = []
+
+    async def write(self, archive: Archive) -> None:
+        """Put everything into the archive.
+
+        Raises StoreError, Unavailable and what else reading objects raises; ObjectMissing where a row names bytes that
+        are gone, which is logged: it is a loss, and somebody has to look.
+        """
+        async with self._data.moment(self._user_id) as moment:
+            username, amount = await moment.username(), await moment.amount()
+            self._tally.expect(amount.files, amount.size_bytes)
+            lines = [await self._table(archive, moment, name, table) for name, table in shown()]
+        async with aclosing(self._data.files(self._user_id)) as files:
+            async for held in files:
+                await self._file(archive, held)
+        self._tally.end()
+        if self._left_out:
+            await self._whole(archive, LEFT_OUT, json.dumps(self._left_out, ensure_ascii=False, indent=1).encode())
+        page = Page(
+            username,
+            self._made_at,
+            lines,
+            [(name, table.why) for name, table in withheld()],
+            self._tally.progress.files_done,
+            len(self._left_out),
+            LEFT_OUT,
+        )
+        await self._whole(archive, INDEX, render(page))
+
+    # -- rows ---------------------------------------------------------------------------------------------------------
+
+    async def _table(self, archive: Archive, moment: Moment, name: str, table: Shown) -> Line:
+        rows = _Rows(moment, name, table)
+        path = f"data/{name}.json"
+        async with aclosing(rows.text()) as text:
+            await archive.add(Entry(path, self._made_at, packed=True), text)
+        return Line(name, path, rows.number, table.about)
+
+    async def _whole(self, archive: Archive, path: str, content: bytes) -> None:
+        await archive.add(Entry(path, self._made_at, len(content), packed=True), _Once(content))
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    async def _file(self, archive: Archive, held: Held) -> None:
+        async with AsyncExitStack() as stack:
+            try:
+                size = held.size_bytes
+                if size is None:
+                    size = await self._objects.size(held.object_key)
+                    self._tally.expect(size_bytes=size)
+                chunks = await stack.enter_async_context(self._objects.read(held.object_key))
+            except ObjectMissing:
+                if await self._data.still(held):
+                    log.error("export_object_missing", table=held.table, id=str(held.id), object_key=held.object_key)
+                    raise
+                self._leave_out(held)
+                return
+            entry = Entry(self._names.unique(path_of(held)), held.modified, size)
+            await archive.add(entry, _Counted(chunks, self._tally))
+        self._tally.count(files=1)
+
+    def _leave_out(self, held: Held) -> None:
+        """Its owner deleted it, or gave it other bytes, after it was found."""
+        self._left_out.append({"table": held.table, "id": str(held.id), "name": held.name})
+        self._tally.expect(-1, -(held.size_bytes or 0))
+
+
+def path_of(held: Held) -> str:
+    """Where a file is put, unless another is there."""
+    name = safe_name(held.name)
+    if held.source == "cloud":
+        return f"files/cloud/{name}"
+    if held.version is not None:
+        return f"files/cloud/{versioned(name, held.version)}"
+    if held.folder is None or held.folder_id is None:
+        raise ValueError(f"{held.source} are in folders")
+    if held.table == "products":
+        name += ENDINGS.get(held.content_type, "")
+    room = "gear" if held.source == "gear" else "products"
+    return f"files/{room}/{folder(held.folder, held.folder_id)}/{name}"
+
+
+class _Rows:
+    """A table's file, and how many rows it had when it is written."""
+
+    def __init__(self, moment: Moment, name: str, table: Shown) -> None:
+        self._moment = moment
+        self._name = name
+        self._table = table
+        self.number = 0
+
+    async def text(self) -> AsyncGenerator[bytes, None]:
+        table = self._table
+        head = {
+            "table": self._name,
+            "about": table.about,
+            "columns": dict(table.columns),
+            "withheld": dict(table.withheld),
+            "rows": [],
+        }
+        yield json.dumps(head, ensure_ascii=False, indent=1).removesuffix("]\n}").encode()
+        async with aclosing(self._moment.rows(self._name, table)) as pages:
+            async for page in pages:
+                yield self._told(page)
+        yield b"\n]}\n"
+
+    def _told(self, page: Sequence[str]) -> bytes:
+        before = SEPARATOR if self.number else "\n"
+        self.number += len(page)
+        return f"{before}{SEPARATOR.join(page)}".encode()
+
+
+class _Once:
+    """One chunk, as something to iterate."""
+
+    def __init__(self, chunk: bytes) -> None:
+        self._left = [chunk]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+
+class _Counted:
+    """A file's chunks, counted as they pass."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], tally: Tally) -> None:
+        self._chunks = chunks
+        self._tally = tally
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await anext(self._chunks)
+        self._tally.count(size_bytes=len(chunk))
+        return chunk
