@@ -16,6 +16,7 @@ from tests.actors.crash_matrix import WHERE, assert_recovers
 from tests.actors.fakes import database_time
 from veza.actors.core import Actor
 from veza.actors.notifier import (
+    BEGIN_SECONDS,
     OF_ONE_USER,
     POLL_SECONDS,
     WAITING,
@@ -82,7 +83,7 @@ class Hall:
 
     async def join(self, user_id: UUID, after: int = 0) -> trio.MemoryReceiveChannel[Notification]:
         with trio.fail_after(10):
-            return await subscribe(self.ref, user_id, after)
+            return (await subscribe(self.ref, user_id, after)).listen()
 
     @property
     def view(self) -> NotifierView:
@@ -216,3 +217,17 @@ async def test_the_notifier_recovers_from_a_crash(where: str, autojump_clock: Mo
 
     message: Messages = Subscribe(ANN, 0)
     await assert_recovers(where, notifier, message)
+
+
+async def test_a_line_that_nobody_begins_to_listen_on_is_forgotten(hall: Hall, autojump_clock: MockClock) -> None:
+    """A client may hang up between the asking and the listening, where nothing could close its line."""
+    with trio.fail_after(10):
+        for _ in range(OF_ONE_USER):
+            await subscribe(hall.ref, ANN, 0)
+        with pytest.raises(TooMany):
+            await subscribe(hall.ref, ANN, 0)
+    await trio.sleep(BEGIN_SECONDS + 1)
+    line = await hall.join(ANN)
+    assert hall.view.connections == 1
+    hall.rows.tell(ANN)
+    assert await numbers(line, 1) == [1]

@@ -29,6 +29,7 @@ OF_ONE_USER: Final = 10  # a few devices with a few pages each
 OF_ALL: Final = 5_000  # connections of one process
 POLL_SECONDS: Final = 15.0  # a ring that was lost costs so much
 AWAY_SECONDS: Final = 1.0
+BEGIN_SECONDS: Final = 30.0  # from asking for a line to listening; who is not by then never will
 
 
 class Rows(Protocol):
@@ -53,8 +54,22 @@ class Look(Tell):
     """Somebody may have been told something."""
 
 
+class Line:
+    """A user's notifications, for one connection. It is forgotten if nobody begins to listen within BEGIN_SECONDS: a
+    client may hang up at any moment, also before there is anyone to close it."""
+
+    def __init__(self, channel: trio.MemoryReceiveChannel[Notification]) -> None:
+        self._channel = channel
+        self.begun = False
+
+    def listen(self) -> trio.MemoryReceiveChannel[Notification]:
+        """Where they come. Close it to leave; it ends if one doesn't keep up."""
+        self.begun = True
+        return self._channel
+
+
 @dataclass(frozen=True, slots=True)
-class Subscribe(Ask["trio.MemoryReceiveChannel[Notification] | Refusal"]):
+class Subscribe(Ask["Line | Refusal"]):
     user_id: UUID
     after: int
 
@@ -63,8 +78,8 @@ Messages = Look | Subscribe
 NotifierRef = Ref[Messages, NotifierView]
 
 
-async def subscribe(ref: NotifierRef, user_id: UUID, after: int) -> trio.MemoryReceiveChannel[Notification]:
-    """A user's notifications from the one after this number on. Close it to leave; it ends if one doesn't keep up.
+async def subscribe(ref: NotifierRef, user_id: UUID, after: int) -> Line:
+    """A user's notifications from the one after this number on.
 
     Raises TooMany where there are as many connections as may be, and what an ask raises.
     """
@@ -74,17 +89,21 @@ async def subscribe(ref: NotifierRef, user_id: UUID, after: int) -> trio.MemoryR
     return answer
 
 
-class _Line:
-    """One connection: where its notifications go, and the number that it has."""
+class _Connection:
+    """Where a connection's notifications go, and the number that it has."""
 
-    __slots__ = ("has", "send")
+    __slots__ = ("_begin_by", "_line", "has", "send")
 
-    def __init__(self, send: trio.MemorySendChannel[Notification], has: int) -> None:
+    def __init__(self, send: trio.MemorySendChannel[Notification], line: Line, has: int) -> None:
         self.send = send
         self.has = has
+        self._line = line
+        self._begin_by = trio.current_time() + BEGIN_SECONDS
 
     @property
     def left(self) -> bool:
+        if not self._line.begun:
+            return trio.current_time() > self._begin_by
         return self.send.statistics().open_receive_channels == 0
 
 
@@ -93,7 +112,7 @@ class Notifier(Actor[Messages, NotifierView]):
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._lines: dict[UUID, list[_Line]] = {}
+        self._lines: dict[UUID, list[_Connection]] = {}
         self._passed_on = self._too_slow = 0
 
     async def start(self) -> None:
@@ -110,16 +129,17 @@ class Notifier(Actor[Messages, NotifierView]):
                 await self._pass_on()
         return None
 
-    def _subscribe(self, user_id: UUID, after: int) -> trio.MemoryReceiveChannel[Notification] | TooMany:
+    def _subscribe(self, user_id: UUID, after: int) -> Line | TooMany:
         self._forget_who_left()
         lines = self._lines.get(user_id, [])
         if len(lines) >= OF_ONE_USER or sum(map(len, self._lines.values())) >= OF_ALL:
             return TooMany("There are too many connections for notifications.", retry_after=int(POLL_SECONDS))
         send, receive = trio.open_memory_channel[Notification](WAITING)
-        self._lines[user_id] = [*lines, _Line(send, after)]
+        line = Line(receive)
+        self._lines[user_id] = [*lines, _Connection(send, line, after)]
         self._show()
         self.ref.tell(Look())
-        return receive
+        return line
 
     async def _pass_on(self) -> None:
         self._forget_who_left()
@@ -143,7 +163,7 @@ class Notifier(Actor[Messages, NotifierView]):
             had = {user_id: number for user_id, number in had.items() if read[user_id] == AT_ONCE}
         self._show()
 
-    def _send(self, line: _Line, notification: Notification) -> None:
+    def _send(self, line: _Connection, notification: Notification) -> None:
         try:
             line.send.send_nowait(notification)
         except trio.WouldBlock:

@@ -26,26 +26,27 @@ def event(data: str, *, event_id: int | None = None, name: str | None = None) ->
 
 
 class EventStream(ResponseBody, Generic[T]):
-    """The events of a channel, which is closed at the end. It ends with the channel, with ``ending``, or when
-    ``still`` says so, which is asked at each heartbeat.
+    """The events of the channel that ``listen`` opens, which is closed at the end. It ends with the channel, with
+    ``ending``, or when ``still`` says so, which is asked at each heartbeat, long after the request's context is gone.
     """
 
     def __init__(
         self,
-        source: trio.MemoryReceiveChannel[T],
+        listen: Callable[[], trio.MemoryReceiveChannel[T]],
         show: Callable[[T], bytes],
         *,
         first: bytes,
         ending: trio.Event,
         still: Callable[[], Awaitable[bool]],
     ) -> None:
-        self._source = source
+        self._listen = listen
         self._show = show
         self._first: bytes | None = f"retry: {RETRY_MS}\n".encode() + first
         self._ending = ending
         self._still = still
 
     async def __aenter__(self) -> EventStream[T]:
+        self._source = self._listen()
         return self
 
     async def __aexit__(
@@ -79,7 +80,7 @@ class EventStream(ResponseBody, Generic[T]):
         scope.cancel()
 
 
-def event_response(body: EventStream[T]) -> Response:
+def event_response(body: EventStream[T] | bytes) -> Response:
     response = Response(body, content_type="text/event-stream; charset=utf-8")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would gather events until its buffer is full

@@ -21,8 +21,11 @@ from tests.shop import data
 from veza.actors.notifier import OF_ONE_USER, Notifier, NotifierRef
 from veza.domain.ids import utc_now
 from veza.domain.notifications import News, NotificationKind
+from veza.http import events
 from veza.store.bridge import Database
+from veza.store.errors import DatabaseUnavailable
 from veza.store.notifications import Notifications, notify
+from veza.store.sessions import Sessions
 from veza.supervisors import one_for_one, permanent, running
 
 PATH = "/notifications"
@@ -194,3 +197,68 @@ async def test_a_stream_ends_when_the_process_leaves(hall: Hall) -> None:
         hall.desk.parts.stopping.set()
         with pytest.raises(EOFError):
             await events.next()
+
+
+# -- a connection that goes on -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.05)
+
+
+async def beats(page: Events, many: int) -> None:
+    """Wait for so many heartbeats. Fails if the stream ends."""
+    with trio.fail_after(20):
+        while many:
+            line = await page.line()
+            assert line is not None
+            many -= line == ":"
+
+
+@pytest.mark.usefixtures("quick_heart")
+async def test_a_connection_goes_on_over_heartbeats_and_still_hears(hall: Hall) -> None:
+    ann = await hall.desk.sign_up("Ann")
+    async with hall.listening(ann) as page:
+        await page.next()
+        await beats(page, 3)
+        await hall.tell(ann, "Still there")
+        assert (await page.notification())["title"] == "Still there"
+        await beats(page, 3)
+    assert not hall.desk.logged("request_failed")
+
+
+@pytest.mark.usefixtures("quick_heart")
+async def test_a_connection_ends_in_order_once_its_session_is_over(hall: Hall) -> None:
+    ann = await hall.desk.sign_up("Ann")
+    async with hall.listening(ann) as page:
+        await page.next()
+        await beats(page, 1)
+        (await hall.desk.http.post("/auth/logout", headers=signed(ann.access))).raise_for_status()
+        with pytest.raises(EOFError):
+            await page.next()
+    assert not hall.desk.logged("request_failed")
+
+
+@pytest.mark.usefixtures("quick_heart")
+async def test_a_connection_goes_on_while_nobody_knows_whether_its_session_is_over(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise DatabaseUnavailable("away")
+
+    ann = await hall.desk.sign_up("Ann")
+    async with hall.listening(ann) as page:
+        await page.next()
+        monkeypatch.setattr(Sessions, "user_of", away)
+        await beats(page, 3)
+
+
+async def test_asking_for_its_head_alone_takes_no_place_and_no_ticket(hall: Hall) -> None:
+    ann = await hall.desk.sign_up("Ann")
+    ticket = await hall.ticket(ann)
+    for _ in range(OF_ONE_USER + 1):
+        head = await hall.desk.http.head(f"{STREAM}?ticket={ticket}")
+        assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    async with hall.listening(None, f"?ticket={ticket}") as page:
+        assert (await page.next())["event"] == "ready"
