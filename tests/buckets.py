@@ -79,6 +79,13 @@ def _address(process: subprocess.Popen[bytes], said: int) -> str:
 
 
 @asynccontextmanager
+async def open_bucket(bucket: Bucket) -> AsyncIterator[S3Objects]:
+    with tempfile.TemporaryDirectory(prefix="veza-parts-") as folder:
+        async with S3Objects.open(bucket, Path(folder), now) as objects:
+            yield objects
+
+
+@asynccontextmanager
 async def open_store(kind: str, folder: Path, request: pytest.FixtureRequest) -> AsyncIterator[Objects]:
     """A store of that kind, empty: the S3 server is started when it is first asked for."""
     if kind == "local":
@@ -86,5 +93,5 @@ async def open_store(kind: str, folder: Path, request: pytest.FixtureRequest) ->
             yield local
     else:
         server: S3 = request.getfixturevalue("s3")
-        async with S3Objects.open(server.bucket(), now) as bucket:
+        async with open_bucket(server.bucket()) as bucket:
             yield bucket

@@ -246,7 +246,7 @@ async def open_ingest(settings: Settings) -> AsyncIterator[Ingest | None]:
 def open_objects(settings: Settings, links: Links) -> AbstractAsyncContextManager[Objects]:
     """The bucket where one is set up, else a folder of the data directory."""
     if not settings.s3_bucket:
-        return LocalObjects.open(settings.veza_data_dir / "objects", links)
+        return LocalObjects.open(_files_folder(settings), links)
     bucket = Bucket(
         settings.s3_bucket,
         settings.s3_endpoint_url or None,
@@ -254,7 +254,12 @@ def open_objects(settings: Settings, links: Links) -> AbstractAsyncContextManage
         settings.s3_access_key_id.get_secret_value() or None,
         settings.s3_secret_access_key.get_secret_value() or None,
     )
-    return S3Objects.open(bucket, utc_now)
+    return S3Objects.open(bucket, _files_folder(settings), utc_now)
+
+
+def _files_folder(settings: Settings) -> Path:
+    """Where files are kept, or gathered on their way to the bucket."""
+    return settings.veza_data_dir / ("parts" if settings.s3_bucket else "objects")
 
 
 async def _first_admin(settings: Settings, parts: Parts) -> None:
@@ -347,7 +352,7 @@ def _checks(
         "redis": _not_configured,
         "s3": partial(_check_s3, objects) if settings.s3_bucket else _not_configured,
         "ingest": partial(_check_ingest, refs) if settings.ingest_configured else _not_configured,
-        "disk": partial(_check_disk, settings.veza_data_dir),
+        "disk": partial(_check_disk, settings.veza_data_dir, _files_folder(settings)),
         "actors": partial(_check_actors, settings, root, refs),
     }
 
@@ -377,10 +382,11 @@ async def _check_s3(objects: Objects) -> CheckResult:
     return CheckResult("degraded", {"error": "the bucket cannot be reached"})
 
 
-async def _check_disk(folder: Path) -> CheckResult:
-    usage = await trio.to_thread.run_sync(shutil.disk_usage, folder)
-    details = {"free_gb": round(usage.free / 1e9, 1)}
-    return CheckResult("ok" if usage.free > DISK_FLOOR_BYTES else "degraded", details)
+async def _check_disk(*folders: Path) -> CheckResult:
+    """By the fullest of the disks that they are on."""
+    free = min([(await trio.to_thread.run_sync(shutil.disk_usage, folder)).free for folder in folders])
+    details = {"free_gb": round(free / 1e9, 1)}
+    return CheckResult("ok" if free > DISK_FLOOR_BYTES else "degraded", details)
 
 
 async def _check_actors(settings: Settings, root: Supervisor, refs: Refs) -> CheckResult:

@@ -41,6 +41,13 @@ UPLOAD_BYTES = 256 * 1024
 """Read at once where more comes than MAX_RECV: an upload costs less the fewer pieces it is in. For what is short, room
 for so much would cost more than reading it."""
 
+SLOWEST = 4096
+"""Bytes a second, beside the time that a client may stall: slower than a 2G phone is holding the connection, not
+downloading. The kernel drops who takes nothing at all; this is for who takes next to nothing."""
+
+PATIENCE_SECONDS = 5.0
+"""A client that has taken so long over one piece makes room where there is none: other requests are worth more."""
+
 LAST_CALL_SECONDS = 1.0
 """A connection without a request stays open this long after accepting has stopped: its request may be on the way."""
 
@@ -69,6 +76,7 @@ class ConnectionConfig(Config):
     read_timeout = None  # it would kill slow handlers and event streams
     alpn_protocols = ["http/1.1"]  # noqa: RUF012 - declared so there
     new_id: NewId
+    stall_seconds: float
 
 
 @dataclass
@@ -80,11 +88,17 @@ class Drain:
     sending: set[trio.CancelScope] = field(default_factory=set)
 
     def make_room(self) -> bool:
-        """Let go of whoever has waited longest between requests, if anyone does: requests come before pauses."""
+        """Let go of somebody, if that is fair: of who has waited longest between requests, since requests come before
+        pauses; else of who takes longest over what they are sent."""
         idle = min((each for each in self.clients if each.idle), key=lambda each: each.idle_since, default=None)
         if idle is not None:
             idle.last_call(0)
-        return idle is not None
+            return True
+        slowest = min(self.clients, key=lambda each: each.sending_since, default=None)
+        if slowest is None or slowest.sending_since > trio.current_time() - PATIENCE_SECONDS:
+            return False
+        slowest.give_up()
+        return True
 
     async def end_at(self, deadline: float) -> None:
         await trio.sleep_until(deadline)
@@ -170,14 +184,20 @@ class Client(TCPServer):
 
     protocol: Any
 
-    def __init__(self, app: AppWrapper, config: Config, context: WorkerContext, drain: Drain, stream: Any) -> None:
+    def __init__(
+        self, app: AppWrapper, config: ConnectionConfig, context: WorkerContext, drain: Drain, stream: Any
+    ) -> None:
         super().__init__(app, config, context, ConnectionState({}), stream)
+        self._stall_seconds = config.stall_seconds
         self._drain = drain
         self._reading = trio.CancelScope()
         self._waiting = trio.CancelScope()
         self._head_by = math.inf
         self._at_once = MAX_RECV
+        self._sending = trio.CancelScope()
         self.idle_since = 0.0
+        self.sending_since = math.inf
+        """Since when it has been taking what it is sent now; later than ever while it is sent nothing."""
 
     async def run(self) -> None:
         self._drain.clients.add(self)
@@ -263,16 +283,28 @@ class Client(TCPServer):
         handle: int = self.stream.socket.fileno()
         return handle
 
+    def give_up(self) -> None:
+        """Send it nothing more."""
+        self._sending.cancel()
+
     async def _send_all(self, data: bytes) -> None:
-        """Send, whatever cancels the handler: half a chunk would break the framing. Only the drain's end cuts it."""
-        with trio.CancelScope(shield=True) as scope:
+        """Send, whatever cancels the handler: half a chunk would break the framing. Only the drain's end cuts it.
+
+        Raises BrokenResourceError for a client that takes it too slowly.
+        """
+        self.sending_since = trio.current_time()
+        deadline = self.sending_since + self._stall_seconds + len(data) / SLOWEST
+        with trio.CancelScope(shield=True, deadline=deadline) as self._sending:
             if self._drain.over:
-                scope.cancel()
-            self._drain.sending.add(scope)
+                self._sending.cancel()
+            self._drain.sending.add(self._sending)
             try:
                 await self.stream.send_all(data)
             finally:
-                self._drain.sending.discard(scope)
+                self._drain.sending.discard(self._sending)
+                self.sending_since = math.inf
+        if self._sending.cancelled_caught and not self._drain.over:
+            raise trio.BrokenResourceError
 
     async def _read_data(self) -> None:
         with self._reading:

@@ -51,13 +51,13 @@ class ListenerConfig(ConnectionConfig):
         self.bind = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
         self.errorlog = logging.getLogger("hypercorn.error")
         self.new_id = new_id
-        self._stall_seconds = stall_seconds
+        self.stall_seconds = stall_seconds
 
     def create_sockets(self) -> Sockets:
         """The listening sockets, whose connections inherit the time a client may stall (TCP_USER_TIMEOUT, tcp(7))."""
         sockets = super().create_sockets()
         for sock in sockets.insecure_sockets:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stall_seconds * 1000))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.stall_seconds * 1000))
             sock.listen(self.backlog)
         return sockets
 

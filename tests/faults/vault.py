@@ -24,8 +24,9 @@ from tests.processes import Program, answering, program, veza
 from tests.shop import Json
 from veza.actors.janitor import Janitor
 from veza.domain.ids import utc_now
+from veza.gateways.objects import PIECE_BYTES
 from veza.gateways.objects.links import Links
-from veza.gateways.objects.local import PIECE_BYTES, LocalObjects
+from veza.gateways.objects.local import LocalObjects
 from veza.store.exports import ExportRows
 from veza.store.orphans import Orphans
 from veza.supervisors import one_for_one, permanent, running

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 import trio
 
-from tests.buckets import open_local
+from tests.buckets import links, open_local
 from tests.http.conftest import Serve, Serving
-from veza.gateways.objects import Objects
+from veza.gateways.objects import Objects, unreachable
 from veza.gateways.objects.headers import content_disposition
+from veza.gateways.objects.local import LocalObjects
 
 DATA = bytes(range(256)) * 4096  # 1 MiB: several of the reader's buffers
 
@@ -175,3 +178,46 @@ async def test_a_file_that_is_gone_is_a_surprise_and_not_a_404(served: Serving) 
 )
 def test_a_name_cannot_break_out_of_its_header(name: str, header: str) -> None:
     assert content_disposition("attachment", name) == header
+
+
+class Away(LocalObjects):
+    """A store that can't be reached once the size of something was asked for; or midway."""
+
+    midway = False
+
+    @asynccontextmanager
+    async def read(self, key: str, begin: int = 0, end: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
+        if not self.midway:
+            raise unreachable()
+        async with super().read(key, begin, end) as whole:
+            yield self._some(whole)
+
+    async def _some(self, whole: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        yield await anext(whole)
+        raise unreachable()
+
+
+async def test_a_store_that_is_away_when_it_is_read_is_told_as_what_may_pass(serve: Serve, tmp_path: Path) -> None:
+    async with Away.open(tmp_path, links()) as objects:
+        served = await serve(objects=objects)
+        served.stage.key = (await objects.put(chunks())).key
+        with trio.fail_after(10):
+            async with served.client() as client:
+                answer = await client.get("/file")
+    assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
+
+
+async def test_a_store_that_goes_away_midway_cuts_the_download_short_and_is_no_surprise(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Away, "midway", True)
+    async with Away.open(tmp_path, links()) as objects:
+        served = await serve(objects=objects)
+        served.stage.key = (await objects.put(chunks())).key
+        with trio.fail_after(10):
+            async with served.client() as client:
+                with pytest.raises(httpx.RemoteProtocolError):
+                    await client.get("/file")
+        await served.logged(1)
+    told = [line for line in served.lines if line["event"] in ("answer_cut_short", "request_failed")]
+    assert [(line["event"], line["log_level"]) for line in told] == [("answer_cut_short", "warning")]

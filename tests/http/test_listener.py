@@ -167,6 +167,20 @@ async def test_whoever_idles_longest_makes_room_for_who_comes(serve: Serve) -> N
             await stream.aclose()
 
 
+async def test_where_nobody_idles_whoever_takes_longest_over_what_they_are_sent_makes_room(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("veza.connection.PATIENCE_SECONDS", 0.2)
+    served = await serve(max_connections=1)
+    with trio.fail_after(10):
+        async with await served.connect() as stalled:
+            await stalled.send_all(PAGES.replace(b"pages", b"endless"))
+            await stalled.receive_some()  # nothing more is read
+            answer = b""
+            while not answer.startswith(b"HTTP/1.1 200 "):  # refused while that one has not taken too long yet
+                answer = await served.exchange(PAGES.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+
+
 async def test_those_turned_away_take_no_more_than_their_share_of_descriptors(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

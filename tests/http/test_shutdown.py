@@ -105,6 +105,23 @@ async def test_a_client_that_stopped_reading_is_dropped_while_we_serve(serve: Se
     assert line["outcome"] == "cut"
 
 
+async def test_a_client_that_takes_next_to_nothing_is_dropped_while_we_serve(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("veza.connection.SLOWEST", 1 << 30)
+    served = await serve(stall_seconds=0.5)
+    with trio.fail_after(20):
+        async with await served.connect() as slow:
+            await slow.send_all(ENDLESS)
+            with suppress(trio.BrokenResourceError):
+                while True:
+                    await trio.sleep(0.05)
+                    if not await slow.receive_some(1000):
+                        break
+            [line] = await served.logged(1)
+    assert line["outcome"] == "cut"
+
+
 async def test_a_request_on_its_way_when_accepting_stops_is_answered(serve: Serve) -> None:
     served = await serve()
     with trio.fail_after(10):

@@ -217,6 +217,12 @@ async def test_accents_are_nothing_to_go_by_on_either_side(db: Database) -> None
     assert await suggest(db, "café d") == ["cafe\u0301 del mar"]
 
 
+@pytest.mark.parametrize("marks", ["\u0301", "\u0301\u0301", "\u0301\u0308\u0303"])
+async def test_accents_alone_begin_no_tag(db: Database, marks: str) -> None:
+    await product(db, Sales(db), "dub", "café")
+    assert await Tags(db).suggest(marks, limit=10) == []
+
+
 async def test_other_scripts_are_found_by_their_letters(db: Database) -> None:
     sales = Sales(db)
     await product(db, sales, "клип", "アニメ", "힙합", "🎹 keys")

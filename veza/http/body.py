@@ -22,7 +22,8 @@ from werkzeug.utils import cached_property
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from veza.domain.errors import Invalid, TooLarge
-from veza.http.edge import LINGER_SECONDS, SETTLE_SECONDS, waiting_for_client
+from veza.http import errors
+from veza.http.edge import LINGER_SECONDS, SETTLE_SECONDS, trace, waiting_for_client
 
 SMALL_BODY = 256 * 1024
 """Bytes of a body that is read whole. The largest the API takes is a cart of a hundred lines, some 10 KB; a provider's
@@ -160,7 +161,12 @@ class Connection(TrioASGIHTTPConnection):
             body.abandon()
             if not await body.ended(within=SETTLE_SECONDS):
                 response.headers["Connection"] = "close"
-            await self._send_answer(send, response, body)
+            try:
+                await self._send_answer(send, response, body)
+            except Exception as error:
+                if trace().status is not None:
+                    raise  # what was begun can only be cut short
+                await self._send_answer(send, await errors.answer(error), body)
             nursery.cancel_scope.cancel()
 
     async def _take_in(self, handler: trio.CancelScope, body: PulledBody, receive: Any) -> None:

@@ -20,6 +20,7 @@ from uuid import UUID
 import structlog
 import trio
 
+from veza.domain.errors import Refusal
 from veza.domain.ids import NewId
 from veza.http.envelope import error_json
 from veza.http.proxies import Networks, client_address
@@ -211,11 +212,11 @@ class Edge:
             cancelled, others = error.split(trio.Cancelled)
             if others is None:
                 raise error
-            log.error("request_failed", route=trace.route, exc_info=others)
+            _log_failure(trace, others)
             if cancelled is not None:
                 raise cancelled
         else:
-            log.error("request_failed", route=trace.route, exc_info=error)
+            _log_failure(trace, error)
         if trace.status is None:
             await _answer(trace, receive, send, 500, "internal", "Something went wrong on our side.")
 
@@ -233,6 +234,21 @@ class Edge:
         )
         for observe in self.observers:
             observe(trace)
+
+
+def _log_failure(trace: Trace, error: Exception | BaseExceptionGroup[BaseException]) -> None:
+    """A surprise with all that is known of it; what was to be expected, where it is too late to say so, in a line."""
+    rest = error.split(Refusal)[1] if isinstance(error, BaseExceptionGroup) else error
+    if rest is None or isinstance(rest, Refusal):
+        log.warning("answer_cut_short", route=trace.route, error=_first_words(error))
+    else:
+        log.error("request_failed", route=trace.route, exc_info=error)
+
+
+def _first_words(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)
 
 
 async def _answer(trace: Trace, receive: Receive, send: Send, status: int, code: str, error: str) -> None:

@@ -6,22 +6,28 @@ The grammar is RFC 7578's; python-multipart parses it, this module bounds and na
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import cast
 
+import trio
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from quart import request
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 
-from veza.domain.errors import Invalid, TooLarge
+from veza.domain.errors import Invalid, Refusal, TooLarge, Unavailable
+from veza.gateways.objects import StoredObject
 from veza.http.body import PacedReader, UploadLimits, VezaRequest
+from veza.http.parts import parts
 
 FILE_FIELD = "file"
 MAX_FIELDS = 16  # forms here have one or two beside the file
 MAX_FIELD_BYTES = 16 * 1024
 FRAMING_BYTES = 64 * 1024 + MAX_FIELDS * MAX_FIELD_BYTES  # boundaries, part headers and fields around the file
 MAX_FILENAME = 255  # what file systems take
+TAKE_BACK_SECONDS = 2.0  # more than a disk takes, or a bucket nearby
 
 
 class Upload:
@@ -119,12 +125,27 @@ class Upload:
             self._parts += 1
             if self._parts > MAX_FIELDS:
                 raise Invalid(f"A form takes at most {MAX_FIELDS} fields.")
-            self.fields[self._field] = self._value.decode("utf-8", "replace").replace("\0", "")
+            if b"\0" in self._value:
+                raise Invalid("Text may not contain the NUL character.")  # PostgreSQL cannot store it
+            self.fields[self._field] = self._value.decode("utf-8", "replace")
             self._value.clear()
         self._in_file = False
 
     def _end(self) -> None:
         self._ended = True
+
+
+@asynccontextmanager
+async def keeping(incoming: AsyncIterator[bytes]) -> AsyncIterator[StoredObject]:
+    """Put an upload's bytes, for the block to give them a row. Where that is refused, nothing of them is kept."""
+    objects = parts().objects
+    stored = await objects.put(incoming)
+    try:
+        yield stored
+    except (Refusal, HTTPException):
+        with suppress(Unavailable), trio.move_on_after(TAKE_BACK_SECONDS, shield=True):
+            await objects.take_back(stored)  # else the janitor does
+        raise
 
 
 def base_name(name: str) -> str:

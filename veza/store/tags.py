@@ -24,7 +24,10 @@ SELECT tag FROM tags WHERE left(key, {letters}) = left({KEY}, {letters}) AND sta
 # Gathering takes all that begin so and sorts them, unless they are too many.
 GATHER: Final = f"""
 SELECT tag, count(*) OVER () AS found
-FROM (SELECT tag, key, uses FROM tags WHERE key >= {KEY} AND key < {KEY} || U&'\\+10FFFF' LIMIT {GATHERED} + 1) AS hits
+FROM (
+    SELECT tag, key, uses FROM tags
+    WHERE {KEY} <> '' AND key >= {KEY} AND key < {KEY} || U&'\\+10FFFF' LIMIT {GATHERED} + 1
+) AS hits
 {ORDER}
 """
 

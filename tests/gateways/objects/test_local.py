@@ -13,12 +13,14 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 import trio
 
 from tests.buckets import open_local
 from veza.domain.errors import Unavailable
-from veza.gateways.objects.local import PIECE_BYTES, Draft
+from veza.gateways.objects import CHUNK_BYTES, PIECE_BYTES
+from veza.gateways.objects.local import Draft
 
 CHUNK = b"x" * 65536
 
@@ -242,3 +244,12 @@ async def test_a_sweep_removes_what_dead_processes_left_and_nothing_of_the_livin
             assert await objects.sweep(datetime.now(UTC)) == 1
             assert len(files_under(tmp_path / "drafts")) == 1
             nursery.cancel_scope.cancel()
+
+
+async def test_a_reader_that_stands_still_holds_no_descriptor(tmp_path: Path) -> None:
+    async with open_local(tmp_path) as objects:
+        key = (await objects.put(chunks(bytes(4 * CHUNK_BYTES)))).key
+        before = psutil.Process().num_fds()
+        async with objects.read(key) as reading:
+            assert await anext(reading)
+            assert psutil.Process().num_fds() == before

@@ -57,16 +57,20 @@ async def test_at_most_one_piece_waits_while_one_is_worked_on(autojump_clock: Mo
 
 
 async def test_what_the_work_raises_is_raised_and_no_more_is_asked_for() -> None:
-    left = chunks(100)
+    came: list[bytes] = []
+
+    async def watched() -> AsyncIterator[bytes]:
+        async for chunk in chunks(100):
+            came.append(chunk)
+            yield chunk
 
     async def work(piece: Piece) -> None:
         await trio.lowlevel.checkpoint()
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        await in_pieces(left, lambda: 1, work)
-    assert await anext(left) < bytes([10])
-    await left.aclose()
+        await in_pieces(watched(), lambda: 1, work)
+    assert len(came) < 10
 
 
 async def test_what_the_source_raises_is_raised_once_nothing_is_worked_on_any_more(autojump_clock: MockClock) -> None:
@@ -79,3 +83,14 @@ async def test_what_the_source_raises_is_raised_once_nothing_is_worked_on_any_mo
     with pytest.raises(ZeroDivisionError):
         await in_pieces(chunks(2, then=ZeroDivisionError()), lambda: 1, work)
     assert done == [[b"\0"], [b"\1"]]
+
+
+async def test_what_the_work_raises_is_raised_at_once_however_slowly_more_comes_in(autojump_clock: MockClock) -> None:
+    async def work(piece: Piece) -> None:
+        await trio.sleep(1)
+        raise OSError("no space left")
+
+    began = trio.current_time()
+    with pytest.raises(OSError, match="no space left"):
+        await in_pieces(chunks(100, 60), lambda: 1, work)
+    assert trio.current_time() - began == pytest.approx(61)

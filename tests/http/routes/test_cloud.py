@@ -262,6 +262,7 @@ async def test_twenty_uploads_at_once_do_not_exceed_the_quota(locker: Locker) ->
         for number in range(20):
             nursery.start_soon(upload, number)
     assert sorted(answers) == [(201, "")] * 3 + [(413, "quota_exceeded")] * 17
+    assert len(locker.objects()) == 3  # what was refused once it was here is not left to the janitor
     assert await locker.used(ann) == (900, 3, 0)
 
 
@@ -326,3 +327,10 @@ async def test_another_persons_files_are_not_there(locker: Locker) -> None:
     assert await locker.used(bob) == (0, 0, 0)
     assert data(await locker.get(f"{FILES}/{made['id']}", ann)) == made
     assert "take.wav" not in json.dumps(locker.desk.lines, default=str), "no log tells what people keep"
+
+
+async def test_a_name_with_a_nul_in_it_is_refused_and_not_mended(locker: Locker) -> None:
+    ann = await locker.desk.sign_up("Ann")
+    parts: list[Part] = [("name", (None, b"a\0b.wav")), ("file", ("take.wav", b"RIFF", "audio/wav"))]
+    assert refusal(await locker.send(ann, parts)) == (400, "invalid")
+    assert await locker.used(ann) == (0, 0, 0)

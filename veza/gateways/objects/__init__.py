@@ -6,25 +6,30 @@ Its key is 64 lower-case hex digits, which mean something to its store alone; on
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Protocol
 
 from veza.domain.errors import Unavailable
 
 KEY: Final = re.compile(r"[0-9a-f]{64}")
+PIECE_BYTES: Final = 1024 * 1024  # a hop to a thread writes this much: it costs some 0.1 ms, hashing and writing 1 ms
+DISK_THREADS: Final = 8  # more writers at a time would only take turns at the disk, and the threads are shared
 CHUNK_BYTES: Final = 256 * 1024  # a thread hop reads this much: at 8 KiB the hops are nearly all there is to a download
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What was put, and how many bytes it has."""
+    """What was put, and how many bytes it has. ``mark`` tells this put from a later one of the same bytes; None where
+    they were there before."""
 
     key: str
     size_bytes: int
+    mark: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,13 @@ class Objects(Protocol):
 
         What the iterator raises passes through, and nothing is kept. Raises Unavailable when there is no room too, and
         OSError when the bytes cannot be stored for another reason.
+        """
+        ...
+
+    async def take_back(self, stored: StoredObject) -> None:
+        """Remove what was just put, and that nobody wants after all; but not what was there before, or put again since.
+
+        Nothing may name it by then: what is refused need not wait for the janitor.
         """
         ...
 
@@ -101,6 +113,13 @@ def check_range(key: str, size: int, begin: int, end: int | None) -> int:
     if not begin <= end <= size:
         raise EOFError(f"the object {key} has {size} bytes")
     return end
+
+
+def no_room(error: OSError) -> Exception:
+    """What a disk's refusal is to whoever puts: Unavailable where it is full, and else the error itself."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Unavailable("There is no room for this file now.", code="storage_full")
+    return error
 
 
 def unreachable() -> Unavailable:

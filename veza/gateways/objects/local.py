@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from io import FileIO
 from pathlib import Path
 from typing import TypeVar
 
 import trio
 
-from veza.domain.errors import Unavailable
 from veza.gateways.objects import (
     CHUNK_BYTES,
+    DISK_THREADS,
     KEY,
+    PIECE_BYTES,
     KeptObject,
     ObjectMissing,
     StoredObject,
     check_key,
     check_range,
+    no_room,
 )
 from veza.gateways.objects.links import Links
 from veza.gateways.objects.pieces import in_pieces
 
 T = TypeVar("T")
-
-PIECE_BYTES = 1024 * 1024  # one thread hop writes this much: a hop costs some 0.1 ms, hashing and writing it 1 ms
-DISK_THREADS = 8  # more writers at a time would only take turns at the disk, and the threads are shared
 
 
 class LocalObjects:
@@ -67,9 +64,7 @@ class LocalObjects:
         try:
             return await self._put(chunks)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Unavailable("There is no room for this file now.", code="storage_full") from error
-            raise
+            raise no_room(error) from error
 
     async def _put(self, chunks: AsyncIterator[bytes]) -> StoredObject:
         draft = await self._on_disk(partial(Draft, self._drafts))
@@ -83,18 +78,17 @@ class LocalObjects:
                 with trio.CancelScope(shield=True):
                     await self._on_disk(draft.discard)
 
+    async def take_back(self, stored: StoredObject) -> None:
+        await self._on_disk(partial(_take_back, self._path(stored.key), stored.mark))
+
     async def size(self, key: str) -> int:
         return await trio.to_thread.run_sync(_size, key, self._path(key))
 
     @asynccontextmanager
     async def read(self, key: str, begin: int = 0, end: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
-        file = await trio.to_thread.run_sync(_open, key, self._path(key))
-        try:
-            end = check_range(key, os.fstat(file.fileno()).st_size, begin, end)
-            file.seek(begin)
-            yield FileChunks(key, file, end - begin)
-        finally:
-            file.close()
+        chunks = FileChunks(self._path(key), begin, check_range(key, await self.size(key), begin, end))
+        await chunks.begin()
+        yield chunks
 
     async def link(self, key: str, *, filename: str, content_type: str, until: datetime) -> str:
         await trio.lowlevel.checkpoint()
@@ -123,23 +117,36 @@ class LocalObjects:
 
 
 class FileChunks:
-    """The next so many bytes of a file, read in threads."""
+    """A range of a file, read in threads. The file is opened for each chunk: a reader may take hours over one, and
+    holds no descriptor meanwhile; what is removed within those hours is kept for a grace longer than that."""
 
-    def __init__(self, key: str, file: FileIO, left: int) -> None:
-        self._key = key
-        self._file = file
-        self._left = left
+    def __init__(self, path: Path, begin: int, end: int) -> None:
+        self._path = path
+        self._at = begin
+        self._end = end
+        self._first = b""
+
+    async def begin(self) -> None:
+        """Read the first: what can't be read is better told before anything of it was sent."""
+        if self._at < self._end:
+            self._first = await self._next()
 
     def __aiter__(self) -> FileChunks:
         return self
 
     async def __anext__(self) -> bytes:
-        if not self._left:
+        first, self._first = self._first, b""
+        if first:
+            return first
+        if self._at == self._end:
             raise StopAsyncIteration
-        chunk: bytes | None = await trio.to_thread.run_sync(self._file.read, min(CHUNK_BYTES, self._left))
+        return await self._next()
+
+    async def _next(self) -> bytes:
+        chunk = await trio.to_thread.run_sync(_read, self._path, self._at, min(CHUNK_BYTES, self._end - self._at))
         if not chunk:
-            raise EOFError(f"the object {self._key} became shorter while it was read")
-        self._left -= len(chunk)
+            raise EOFError(f"the object {self._path.name} became shorter while it was read")
+        self._at += len(chunk)
         return chunk
 
 
@@ -163,8 +170,8 @@ class Draft:
     def publish(self, kept: Path, rest: list[bytes]) -> StoredObject:
         """Give the draft its name. The bytes reach the disk before the name does, and the name before this returns."""
         self.write(rest)
-        stored = StoredObject(self._hash.hexdigest(), self._size)
-        path = _path_of(kept, stored.key)
+        key = self._hash.hexdigest()
+        path = _path_of(kept, key)
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -173,12 +180,14 @@ class Draft:
             if path.exists():
                 os.utime(path)  # put again: whoever finds it unused may not remove it now
                 self._path.unlink()
+                mark = None
             else:
                 self._path.replace(path)
+                mark = path.stat().st_mtime_ns
         _sync(kept)  # the folder's own name, made here or by somebody else just now
         _sync(path.parent)  # also when it was there: whoever put it may not have come this far yet
         self.published = True
-        return stored
+        return StoredObject(key, self._size, mark)
 
     def discard(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -196,11 +205,12 @@ def _size(key: str, path: Path) -> int:
         raise ObjectMissing(key) from None
 
 
-def _open(key: str, path: Path) -> FileIO:
+def _read(path: Path, begin: int, size: int) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        return FileIO(path)
-    except FileNotFoundError:
-        raise ObjectMissing(key) from None
+        return os.pread(descriptor, size, begin)
+    finally:
+        os.close(descriptor)
 
 
 def _objects_in(shard: Path) -> list[KeptObject]:
@@ -214,6 +224,12 @@ def _objects_in(shard: Path) -> list[KeptObject]:
             if KEY.fullmatch(entry.name):
                 found.append(KeptObject(entry.name, put_at))
     return found
+
+
+def _take_back(path: Path, mark: int | None) -> None:
+    with suppress(FileNotFoundError), _one_at_a_time(path.parent):
+        if mark is not None and path.stat().st_mtime_ns == mark:
+            path.unlink()
 
 
 def _remove(path: Path, put_before: datetime) -> bool:

@@ -27,6 +27,7 @@ async def in_pieces(
                     await work(piece)
         except Exception as error:  # noqa: BLE001 - raised again below, outside the nursery's exception group
             failed.append(error)
+            nursery.cancel_scope.cancel()  # who sends slowly is not waited for
 
     rest: Piece = []
     async with trio.open_nursery() as nursery:

@@ -1,18 +1,21 @@
 """Objects in a bucket of Amazon S3, or of what speaks its protocol, by the vendor's SDK in threads.
 
 Each put makes a key of its own, so the same bytes put twice are kept twice: their hash is known only when they are all
-there, under a name already. Each part goes out while the next comes in; two of each upload are held in memory.
+there, under a name already.
 """
 
 from __future__ import annotations
 
 import secrets
+import tempfile
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final, TypeVar
 
 import boto3
 import structlog
@@ -23,7 +26,17 @@ from urllib3.exceptions import HTTPError
 
 from veza.domain.errors import Unavailable
 from veza.domain.ids import Clock
-from veza.gateways.objects import CHUNK_BYTES, KeptObject, ObjectMissing, StoredObject, check_key, unreachable
+from veza.gateways.objects import (
+    CHUNK_BYTES,
+    DISK_THREADS,
+    PIECE_BYTES,
+    KeptObject,
+    ObjectMissing,
+    StoredObject,
+    check_key,
+    no_room,
+    unreachable,
+)
 from veza.gateways.objects.headers import PRIVATE, content_disposition, media_type
 from veza.gateways.objects.pieces import in_pieces
 
@@ -38,7 +51,8 @@ log = structlog.get_logger()
 
 PREFIX: Final = "objects/"  # then two digits and the key, as on a disk: a folder can be copied into a bucket as it is
 THREADS: Final = 32  # calls at a time: most of each is waiting for the network
-PART_BYTES: Final = 8 * 1024 * 1024  # S3 wants 5 MiB at least; each upload under way holds two in memory
+SIGNERS: Final = 4  # of links, which takes no network, and so does not wait for those who do
+PART_BYTES: Final = 8 * 1024 * 1024  # S3 wants 5 MiB at least; each upload under way has as much on disk
 PARTS_A_SIZE: Final = 1000  # after so many, parts grow: of at most 10,000, this makes 440 GB
 CONNECT_SECONDS: Final = 5.0
 WEEK_SECONDS: Final = 604_800  # S3 takes no presigned URL that is good for longer
@@ -64,50 +78,48 @@ class Bucket:
 class S3Objects:
     """Objects in a bucket, which several processes may share."""
 
-    def __init__(self, client: S3Client, bucket: str, now: Clock) -> None:
-        self._client = client
-        self._bucket = bucket
+    def __init__(self, client: S3Client, bucket: str, folder: Path, now: Clock) -> None:
+        self.client = client
+        self.bucket = bucket
+        self.folder = folder
         self._now = now
+        self._disk = trio.CapacityLimiter(DISK_THREADS)
         self._threads = trio.CapacityLimiter(THREADS)
+        self._signers = trio.CapacityLimiter(SIGNERS)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, bucket: Bucket, now: Clock) -> AsyncIterator[S3Objects]:
-        """Make the client. The bucket is not asked for anything: see `check`."""
+    async def open(cls, bucket: Bucket, folder: Path, now: Clock) -> AsyncIterator[S3Objects]:
+        """Make the client, and the folder for parts on their way. The bucket is not asked for anything: see `check`."""
+        await trio.to_thread.run_sync(partial(folder.mkdir, parents=True, exist_ok=True))
         client = await trio.to_thread.run_sync(_client, bucket)
         try:
-            yield cls(client, bucket.name, now)
+            yield cls(client, bucket.name, folder, now)
         finally:
             client.close()
 
     async def put(self, chunks: AsyncIterator[bytes]) -> StoredObject:
-        key = secrets.token_hex(32)
-        upload: Multipart | None = None
-        size = 0
-
-        async def add(part: list[bytes]) -> None:
-            nonlocal upload, size
-            if upload is None:
-                upload = await self._begin(key)
-            await self._call(partial(upload.add, part))
-            size += sum(map(len, part))
-
+        incoming = Incoming(self, secrets.token_hex(32))
         try:
-            rest = await in_pieces(chunks, lambda: part_bytes(0 if upload is None else upload.parts), add)
-            if upload is None:
-                whole = partial(self._client.put_object, Bucket=self._bucket, Key=name_of(key), Body=b"".join(rest))
-                await self._call(whole)
-            else:
-                await self._call(partial(upload.complete, rest))
+            rest = await in_pieces(chunks, lambda: PIECE_BYTES, incoming.add)
+            await incoming.end(rest)
         except BaseException:
-            if upload is not None:  # else: nothing was put, or whole, and no row will ever name it
-                await self._take_back(key, upload)
+            await incoming.take_back()
             raise
-        return StoredObject(key, size + sum(map(len, rest)))
+        finally:
+            incoming.close()
+        return StoredObject(incoming.key, incoming.size)
+
+    async def take_back(self, stored: StoredObject) -> None:
+        await self.remove(stored.key, put_before=self._now())
 
     async def size(self, key: str) -> int:
-        head = partial(self._client.head_object, Bucket=self._bucket, Key=name_of(key))
-        return (await self._call(head, key))["ContentLength"]
+        head = partial(self.client.head_object, Bucket=self.bucket, Key=name_of(key))
+        try:
+            return (await self.call(head, key))["ContentLength"]
+        except ObjectMissing:
+            await self.check()  # a HEAD has no body to say what is missing: it may be the bucket
+            raise
 
     @asynccontextmanager
     async def read(self, key: str, begin: int = 0, end: int | None = None) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -126,72 +138,63 @@ class S3Objects:
 
     async def link(self, key: str, *, filename: str, content_type: str, until: datetime) -> str:
         asked = {
-            "Bucket": self._bucket,
+            "Bucket": self.bucket,
             "Key": name_of(key),
             "ResponseContentDisposition": content_disposition("attachment", filename),
             "ResponseContentType": media_type(content_type),
             "ResponseCacheControl": PRIVATE,
         }
         seconds = min(max(1, int((until - self._now()) / timedelta(seconds=1))), WEEK_SECONDS)
-        sign = partial(self._client.generate_presigned_url, "get_object", Params=asked, ExpiresIn=seconds)
-        return await self._call(sign, key)
+        sign = partial(self.client.generate_presigned_url, "get_object", Params=asked, ExpiresIn=seconds)
+        return await self.call(sign, key, self._signers)
 
     async def kept(self) -> AsyncGenerator[Sequence[KeptObject], None]:
-        pages = iter(self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=PREFIX))
-        while (page := await self._call(partial(next, pages, None))) is not None:
+        pages = iter(self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=PREFIX))
+        while (page := await self.call(partial(next, pages, None))) is not None:
             found = page.get("Contents", [])
             yield [KeptObject(each["Key"].rpartition("/")[2], each["LastModified"]) for each in found]
 
     async def remove(self, key: str, *, put_before: datetime) -> bool:
         """The moment does not matter: nothing is put twice under one key."""
-        await self._call(partial(self._client.delete_object, Bucket=self._bucket, Key=name_of(key)), key)
+        await self.call(partial(self.client.delete_object, Bucket=self.bucket, Key=name_of(key)), key)
         return True
 
     async def sweep(self, begun_before: datetime) -> int:
         swept = 0
-        pages = iter(self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=PREFIX))
-        while (page := await self._call(partial(next, pages, None))) is not None:
+        pages = iter(self.client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=PREFIX))
+        while (page := await self.call(partial(next, pages, None))) is not None:
             for each in page.get("Uploads", []):
                 if each["Initiated"] < begun_before:
-                    await self._call(Multipart(self._client, self._bucket, each["Key"], each["UploadId"]).abort)
+                    await self.call(Multipart(self.client, self.bucket, each["Key"], each["UploadId"]).abort)
                     swept += 1
         return swept
 
     async def check(self) -> None:
-        await self._call(partial(self._client.head_bucket, Bucket=self._bucket))
+        await self.call(partial(self.client.head_bucket, Bucket=self.bucket))
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
-    async def _get(self, key: str, begin: int, end: int) -> StreamingBody:
+    async def _get(self, key: str, begin: int, end: int) -> Body:
         """A connection from which the range is to be read."""
         wanted = f"bytes={begin}-{end - 1}"
-        get = partial(self._client.get_object, Bucket=self._bucket, Key=name_of(key), Range=wanted)
-        found = await self._call(get, key)
+        get = partial(self.client.get_object, Bucket=self.bucket, Key=name_of(key), Range=wanted)
+        found = await self.call(get, key)
         if found["ContentLength"] != end - begin:
             found["Body"].close()
             raise EOFError(f"the object {key} has fewer than {end} bytes")
-        return found["Body"]
+        return Body(found["Body"])
 
-    async def _begin(self, key: str) -> Multipart:
-        """Shielded: an upload that is begun and whose id nobody has could not be taken back."""
-        name = name_of(key)
-        with trio.move_on_after(BRIEF_SECONDS, shield=True):
-            begun = await self._call(partial(self._client.create_multipart_upload, Bucket=self._bucket, Key=name))
-            return Multipart(self._client, self._bucket, name, begun["UploadId"])
-        raise unreachable()
+    async def on_disk(self, work: Callable[[], object]) -> None:
+        """Run blocking work on what is gathered, in a thread that is waited for. Raises Unavailable without room."""
+        try:
+            await trio.to_thread.run_sync(work, limiter=self._disk)
+        except OSError as error:
+            raise no_room(error) from error
 
-    async def _take_back(self, key: str, upload: Multipart) -> None:
-        """Leave nothing of a put that came to nothing, as far as that can be done now; the rest is swept up later."""
-        with trio.move_on_after(BRIEF_SECONDS, shield=True):
-            try:
-                await self._call(upload.abort, key)
-            except (Unavailable, ObjectMissing) as failed:
-                log.warning("s3_put_not_taken_back", error=str(failed))
-
-    async def _call(self, work: Callable[[], T], key: str = "") -> T:
+    async def call(self, work: Callable[[], T], key: str = "", limiter: trio.CapacityLimiter | None = None) -> T:
         """Run a call in a thread. One that is cancelled is left to end by itself, within its timeouts."""
         try:
-            return await trio.to_thread.run_sync(work, limiter=self._threads, abandon_on_cancel=True)
+            return await trio.to_thread.run_sync(work, limiter=limiter or self._threads, abandon_on_cancel=True)
         except ClientError as refused:
             code = refused.response.get("Error", {}).get("Code", "")
             if key and code in MISSING:
@@ -215,6 +218,90 @@ def part_bytes(before: int) -> int:
     return PART_BYTES * (1 + before // PARTS_A_SIZE)
 
 
+class Incoming:
+    """An object on its way in: gathered on disk, part by part, and sent on. What fits one part is put whole.
+
+    On disk, and not in memory: hundreds may come in at a time, each as slowly as it likes.
+    """
+
+    def __init__(self, store: S3Objects, key: str) -> None:
+        self.key = key
+        self.size = 0
+        self._store = store
+        self._name = name_of(key)
+        self._part: IO[bytes] | None = None
+        self._held = 0
+        self._upload: Multipart | None = None
+
+    async def add(self, piece: list[bytes]) -> None:
+        await self._write(piece)
+        if self._held >= part_bytes(0 if self._upload is None else self._upload.parts):
+            await self._send_part()
+
+    async def end(self, rest: list[bytes]) -> None:
+        """The object is there when this returns."""
+        await self._write(rest)
+        if self._upload is None:
+            await self._store.call(self._put)
+        else:
+            if self._held:
+                await self._send_part()
+            await self._store.call(self._upload.complete)
+
+    async def take_back(self) -> None:
+        """Leave nothing of what came to nothing, as far as that can be done now; the rest is swept up later.
+
+        What was put whole is not looked for: no row names it.
+        """
+        if self._upload is None:
+            return
+        with trio.move_on_after(BRIEF_SECONDS, shield=True):
+            try:
+                await self._store.call(self._upload.abort, self.key)
+            except (Unavailable, ObjectMissing) as failed:
+                log.warning("s3_put_not_taken_back", error=str(failed))
+
+    def close(self) -> None:
+        if self._part is not None:
+            self._part.close()
+
+    async def _write(self, piece: list[bytes]) -> None:
+        await self._store.on_disk(partial(self._write_now, piece))
+
+    def _write_now(self, piece: list[bytes]) -> None:
+        if self._part is None:
+            # It has no name, and ends with the process.
+            self._part = tempfile.TemporaryFile(dir=self._store.folder)  # noqa: SIM115 - until `close`
+        for chunk in piece:
+            self._part.write(chunk)
+            self._held += len(chunk)
+            self.size += len(chunk)
+
+    async def _send_part(self) -> None:
+        if self._upload is None:
+            self._upload = await self._begin()
+        await self._store.call(partial(self._upload.add, self._rewound()))
+        await self._store.on_disk(self._rewound().truncate)
+        self._held = 0
+
+    async def _begin(self) -> Multipart:
+        """Shielded: an upload that is begun and whose id nobody has could not be taken back."""
+        client, bucket = self._store.client, self._store.bucket
+        with trio.move_on_after(BRIEF_SECONDS, shield=True):
+            begun = await self._store.call(partial(client.create_multipart_upload, Bucket=bucket, Key=self._name))
+            return Multipart(client, bucket, self._name, begun["UploadId"])
+        raise unreachable()
+
+    def _put(self) -> None:
+        self._store.client.put_object(Bucket=self._store.bucket, Key=self._name, Body=self._rewound())
+
+    def _rewound(self) -> IO[bytes]:
+        if self._part is None:
+            raise LookupError("nothing came in yet")
+        self._part.seek(0)
+        return self._part
+
+
 class Multipart:
     """An object that is put part by part, and is there once it is completed. Blocking; used by one thread at a time."""
 
@@ -229,16 +316,14 @@ class Multipart:
     def parts(self) -> int:
         return len(self._parts)
 
-    def add(self, part: list[bytes]) -> None:
+    def add(self, part: IO[bytes]) -> None:
         number = len(self._parts) + 1
         added = self._client.upload_part(
-            Bucket=self._bucket, Key=self._name, UploadId=self._id, PartNumber=number, Body=b"".join(part)
+            Bucket=self._bucket, Key=self._name, UploadId=self._id, PartNumber=number, Body=part
         )
         self._parts.append({"ETag": added["ETag"], "PartNumber": number})
 
-    def complete(self, rest: list[bytes]) -> None:
-        if rest:
-            self.add(rest)
+    def complete(self) -> None:
         self._client.complete_multipart_upload(
             Bucket=self._bucket, Key=self._name, UploadId=self._id, MultipartUpload={"Parts": self._parts}
         )
@@ -247,19 +332,47 @@ class Multipart:
         self._client.abort_multipart_upload(Bucket=self._bucket, Key=self._name, UploadId=self._id)
 
 
+class Body:
+    """What a connection sends, read in threads. Closing it never waits: where a read hangs, the read closes it."""
+
+    def __init__(self, stream: StreamingBody) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()  # for a moment, and never over a read
+        self._reading = self._left = False
+
+    def read(self, size: int) -> bytes:
+        """Blocking. Raises BotoCoreError, HTTPError and OSError."""
+        with self._lock:
+            self._reading = True
+        try:
+            return self._stream.read(size)
+        finally:
+            with self._lock:
+                self._reading, left = False, self._left
+            if left:
+                self._stream.close()
+
+    def close(self) -> None:
+        with self._lock:
+            self._left = True
+            if self._reading:
+                return
+        self._stream.close()
+
+
 class S3Chunks:
     """A range's bytes, over as many connections as it takes: a slow reader's may be closed on it."""
 
     def __init__(
-        self, get: Callable[[int, int], Awaitable[StreamingBody]], begin: int, end: int, threads: trio.CapacityLimiter
+        self, get: Callable[[int, int], Awaitable[Body]], begin: int, end: int, threads: trio.CapacityLimiter
     ) -> None:
         self._get = get
         self._at = begin
         self._end = end
         self._threads = threads
-        self._body: StreamingBody | None = None
+        self._body: Body | None = None
 
-    async def connect(self) -> StreamingBody:
+    async def connect(self) -> Body:
         self._body = await self._get(self._at, self._end)
         return self._body
 

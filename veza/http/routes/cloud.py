@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Final
 from uuid import UUID
@@ -43,7 +45,7 @@ from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.routes.objects import DownloadLinkOut, link_to
 from veza.http.routes.products import UPLOAD_SECONDS, UploadForm
-from veza.http.uploads import FRAMING_BYTES, Upload, receive_file
+from veza.http.uploads import FRAMING_BYTES, Upload, keeping, receive_file
 
 api = Blueprint("cloud", __name__)
 
@@ -172,16 +174,17 @@ class Incoming:
             check_name(self.name)
 
 
-async def _receive(room: int, *, named: bool) -> tuple[str, Content]:
-    """The name and the content of the upload in hand, for which there is so much room."""
+@asynccontextmanager
+async def _received(room: int, *, named: bool) -> AsyncIterator[tuple[str, Content]]:
+    """The name and the content of the upload in hand, for which there is so much room, for the block to keep."""
     usual = parts().settings.deadline_seconds
     if (request.content_length or 0) > room + FRAMING_BYTES:
         raise no_room()
     renew(UPLOAD_SECONDS)
     incoming = Incoming(await receive_file(UploadLimits(parts().settings.upload_max_bytes)), room, named=named)
-    stored = await parts().objects.put(incoming)
-    renew(usual)
-    return incoming.name, Content(stored.key, stored.size_bytes, incoming.content_type)
+    async with keeping(incoming) as stored:
+        renew(usual)
+        yield incoming.name, Content(stored.key, stored.size_bytes, incoming.content_type)
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -201,9 +204,9 @@ async def post_file() -> tuple[Envelope[CloudFileOut], int]:
     owner_id, quota = caller().user.id, parts().settings.cloud_quota_bytes
     usage = await parts().cloud.usage(owner_id)
     check_new_file(usage.files)  # and again, with the quota, once it is here
-    name, content = await _receive(max(quota - usage.used_bytes, 0), named=True)
-    file = new_file(owner_id, name, content, id=parts().new_id(), now=parts().clock())
-    await parts().cloud.add(file, quota)
+    async with _received(max(quota - usage.used_bytes, 0), named=True) as (name, content):
+        file = new_file(owner_id, name, content, id=parts().new_id(), now=parts().clock())
+        await parts().cloud.add(file, quota)
     return _answer(file), 201
 
 
@@ -304,8 +307,9 @@ async def put_content(file_id: UUID) -> Envelope[CloudFileOut]:
     owner_id, quota = caller().user.id, parts().settings.cloud_quota_bytes
     await parts().cloud.get(owner_id, file_id)
     usage = await parts().cloud.usage(owner_id, without=file_id)
-    _, content = await _receive(max(quota - usage.used_bytes, 0), named=False)
-    return _answer(await parts().cloud.replace(owner_id, file_id, content, quota, parts().clock()))
+    async with _received(max(quota - usage.used_bytes, 0), named=False) as (_, content):
+        file = await parts().cloud.replace(owner_id, file_id, content, quota, parts().clock())
+    return _answer(file)
 
 
 # -- snapshots --------------------------------------------------------------------------------------------------------

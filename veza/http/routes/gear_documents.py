@@ -33,7 +33,7 @@ from veza.http.envelope import DeletedOut, Envelope, Out
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.routes.gear import ITEM
-from veza.http.uploads import receive_file
+from veza.http.uploads import keeping, receive_file
 
 api = Blueprint("gear_documents", __name__)
 
@@ -115,20 +115,20 @@ async def post_document(gear_id: UUID) -> tuple[Envelope[DocumentOut], int]:
         raise Invalid("The file needs a name.", field="file")
     _check_fields(incoming.fields)  # those before the file: what is wrong is told before it is sent
     recognised = Recognised(incoming, incoming.content_type)
-    stored = await parts().objects.put(recognised)
-    _check_fields(incoming.fields)
-    renew(usual)
-    document = Document(
-        id=parts().new_id(),
-        gear_id=gear_id,
-        type=type_of(incoming.fields.get("type")),
-        object_key=stored.key,
-        filename=incoming.filename,
-        content_type=recognised.content_type,
-        size_bytes=stored.size_bytes,
-        created_at=parts().clock(),
-    )
-    await parts().gear.add_document(owner_id, document)
+    async with keeping(recognised) as stored:
+        _check_fields(incoming.fields)
+        renew(usual)
+        document = Document(
+            id=parts().new_id(),
+            gear_id=gear_id,
+            type=type_of(incoming.fields.get("type")),
+            object_key=stored.key,
+            filename=incoming.filename,
+            content_type=recognised.content_type,
+            size_bytes=stored.size_bytes,
+            created_at=parts().clock(),
+        )
+        await parts().gear.add_document(owner_id, document)
     return Envelope[DocumentOut](data=DocumentOut.of(document)), 201
 
 

@@ -27,7 +27,7 @@ from veza.http.routes.products import (
     product_for_reader,
     product_out,
 )
-from veza.http.uploads import receive_file
+from veza.http.uploads import keeping, receive_file
 
 CACHED = "public, max-age=300"  # of what everyone may see: its URL changes with it, and a product may be withdrawn
 
@@ -72,10 +72,10 @@ async def post_media(product_id: UUID, kind: MediaKind) -> tuple[Envelope[Produc
     renew(UPLOAD_SECONDS)
     incoming = await receive_file(UploadLimits(min(MAX_BYTES[kind], parts().settings.upload_max_bytes)))
     recognised = Recognised(incoming, kind)
-    stored = await parts().objects.put(recognised)
-    renew(usual)
-    media = Media(stored.key, recognised.content_type)
-    product = await parts().catalog.set_media(product_id, kind, media, allow, now=parts().clock())
+    async with keeping(recognised) as stored:
+        renew(usual)
+        media = Media(stored.key, recognised.content_type)
+        product = await parts().catalog.set_media(product_id, kind, media, allow, now=parts().clock())
     return Envelope[ProductOut](data=product_out(product)), 201
 
 

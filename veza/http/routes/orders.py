@@ -305,8 +305,8 @@ async def post_link(order_id: UUID, file_id: UUID) -> Envelope[DownloadLinkOut]:
     Whoever has it may begin to download for five minutes; to ask for one is to have downloaded, as refunds see it.
     """
     file = await parts().library.deliverable(order_id, file_id, caller().id)
-    await parts().library.record_download(order_id, file_id, caller().id, new_id=parts().new_id)
     link = await link_to(file.object_key, filename=file.filename, content_type=file.content_type)
+    await parts().library.record_download(order_id, file_id, caller().id, new_id=parts().new_id)
     return Envelope[DownloadLinkOut](data=link)
 
 

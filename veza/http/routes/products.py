@@ -38,7 +38,7 @@ from veza.domain.catalog import (
 )
 from veza.domain.errors import Invalid
 from veza.domain.media import MediaKind
-from veza.gateways.objects.headers import MEDIA_TYPE, UNKNOWN_TYPE
+from veza.gateways.objects.headers import media_type
 from veza.http.auth import caller, caller_if_any, login_optional, login_required
 from veza.http.body import UploadLimits
 from veza.http.deadline import renew
@@ -46,7 +46,7 @@ from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.fields import WholeNumber, checked
 from veza.http.paging import Paging
 from veza.http.parts import parts
-from veza.http.uploads import receive_file
+from veza.http.uploads import keeping, receive_file
 
 MAX_BIGINT = 2**63 - 1
 UPLOAD_SECONDS = 6 * 3600.0  # 2 GB at the 1 Mbit/s of a poor line take five; the body's reader ends what stalls
@@ -295,21 +295,20 @@ async def post_file(product_id: UUID) -> tuple[Envelope[FileOut], int]:
     incoming = await receive_file(limits)
     if not incoming.filename:
         raise Invalid("The file needs a name.", field="file")
-    stored = await parts().objects.put(incoming)
-    if not stored.size_bytes:
-        raise Invalid("The file is empty.", field="file")
-    renew(usual)
-    kind = incoming.content_type.lower()
-    file = ProductFile(
-        id=parts().new_id(),
-        product_id=product_id,
-        object_key=stored.key,
-        filename=incoming.filename,
-        content_type=kind if MEDIA_TYPE.fullmatch(kind) else UNKNOWN_TYPE,
-        size_bytes=stored.size_bytes,
-        created_at=parts().clock(),
-    )
-    await parts().catalog.add_file(file, allow)
+    async with keeping(incoming) as stored:
+        if not stored.size_bytes:
+            raise Invalid("The file is empty.", field="file")
+        renew(usual)
+        file = ProductFile(
+            id=parts().new_id(),
+            product_id=product_id,
+            object_key=stored.key,
+            filename=incoming.filename,
+            content_type=media_type(incoming.content_type.lower()),
+            size_bytes=stored.size_bytes,
+            created_at=parts().clock(),
+        )
+        await parts().catalog.add_file(file, allow)
     return Envelope[FileOut](data=FileOut.of(file)), 201
 
 
