@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.http.conftest import Serve
 from veza.http.app import create_app, routes
+from veza.http.document import API, Document
 
 
 @pytest.fixture
@@ -55,3 +58,16 @@ async def test_it_tells_the_headers_that_a_route_heeds_and_what_it_cannot_do_wit
     assert [(each["name"], each["required"]) for each in back["parameters"]] == [("state", True)]
     answer = document["components"]["schemas"]["ProductOut"]
     assert set(answer["required"]) == set(answer["properties"])
+
+
+def test_no_two_shapes_share_a_name() -> None:
+    """One would silently take the other's place, and be described as what it is not."""
+    app = create_app()
+    provider, shapes = Document(app, app.extensions["QUART_SCHEMA"]), defaultdict[str, set[str]](set)
+    for rule in app.url_map.iter_rules():
+        if rule.rule.startswith(API):
+            _, components = provider.build_paths(rule)
+            for name, schema in components.items():
+                shapes[name].add(json.dumps(schema, sort_keys=True))
+    assert len(shapes) > 100
+    assert {name for name, found in shapes.items() if len(found) > 1} == set()

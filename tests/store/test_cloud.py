@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from tests.sales import START, Sales
-from veza.domain.cloud import MAX_FILES, CloudFile, Content, Share, Sort, Usage, new_file, rename
+from veza.domain.cloud import MAX_FILES, CloudFile, Content, FileSort, Share, Usage, new_file, rename
 from veza.domain.errors import Conflict, NotFound, Refusal, TooLarge
 from veza.store.bridge import Database
 from veza.store.cloud import CloudRows
@@ -69,8 +69,8 @@ async def test_a_file_is_read_as_it_was_written_and_by_its_owner_alone(attic: At
     ann, bob = await attic.sales.user(), await attic.sales.user()
     file = await attic.added(ann)
     assert await attic.rows.get(ann, file.id) == file
-    assert await attic.rows.page(ann, search=None, sort=Sort.NEWEST, limit=9, offset=0) == ([file], 1)
-    assert await attic.rows.page(bob, search=None, sort=Sort.NEWEST, limit=9, offset=0) == ([], 0)
+    assert await attic.rows.page(ann, search=None, sort=FileSort.NEWEST, limit=9, offset=0) == ([file], 1)
+    assert await attic.rows.page(bob, search=None, sort=FileSort.NEWEST, limit=9, offset=0) == ([], 0)
     renamed = await attic.rows.change(ann, file.id, lambda before: rename(before, "final", START))
     assert await attic.rows.get(ann, file.id) == renamed
     share = Share(attic.sales.new_id(), file.id, START, START)

@@ -23,7 +23,7 @@ MAX_SHARES: Final = 100  # of one file, living at a time: a link for each member
 MAX_SHARE_HOURS: Final = 8760  # a year
 
 
-class Sort(StrEnum):
+class FileSort(StrEnum):
     """``size`` puts the largest first."""
 
     NEWEST = "newest"

@@ -44,7 +44,8 @@ WHAT_TO_DO: Final[Mapping[Obstacle, str]] = {
     Obstacle.SALES_PENDING: "Somebody is about to pay for something of yours: archive your products, and try again when"
     " these orders are paid or have expired.",
     Obstacle.PAYMENTS_UNCLEAR: "A payment of yours is being looked into: ask support, and try again when that is over.",
-    Obstacle.REFUNDS_AWAITED: "You are to be given money back: try again when your refunds are decided and done.",
+    Obstacle.REFUNDS_AWAITED: "You are to be given money back: try again when your refunds are decided and done, or ask"
+    " support to decide.",
     Obstacle.REFUNDS_OPEN: "Buyers of yours wait for refunds: decide on those that ask for it, and try again when they"
     " are done.",
     Obstacle.DISPUTES_OPEN: "A payment for an order of yours is disputed: try again when the bank has decided.",
@@ -115,8 +116,8 @@ WHY: Final[Mapping[Kept, str]] = {
     Kept.PRODUCTS: "Those who bought them keep them, with their title, description, cover and files; they are not for"
     " sale any more, and do not name you.",
     Kept.RATINGS: "The stars that you gave are part of a product's average; your words are gone.",
-    Kept.BYTES: "Nobody can find them any more. They are removed when no backup that can be restored names them: after"
-    " a day, unless this platform is set up otherwise.",
+    Kept.BYTES: "Nothing leads to them any more but a link that was handed out before, until it expires. They are"
+    " removed when no backup that can be restored names them: after a day, unless this platform is set up otherwise.",
     Kept.AUDIT: "What was done about money and accounts, by which account and from which network address, stays"
     " provable until the entries are pruned.",
 }

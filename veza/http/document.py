@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, StringConstraints, create_model
 from quart import Quart
-from quart_schema import HttpSecurityScheme, Info, OpenAPIProvider, QuartSchema, document_headers
+from quart_schema import HttpSecurityScheme, Info, OpenAPIProvider, QuartSchema, document_headers, document_response
 from werkzeug.routing import Rule
 
 from veza.http.envelope import Elsewhere, ErrorEnvelope
@@ -29,6 +29,10 @@ class Pdf(bytes):
 
 class Csv(bytes):
     """An answer that is a table (RFC 4180)."""
+
+
+class Unchanged:
+    """An answer without a body, to who has what it would hold."""
 
 
 class Events(str):
@@ -75,6 +79,8 @@ class Document(OpenAPIProvider):
                     "content": {MEDIA_TYPE[model]: {"schema": {"type": "string"}}},
                 }, {}
             return {"description": "The file's bytes.", "content": {MEDIA_TYPE[model]: BINARY}}, {}
+        if model is Unchanged:
+            return {"description": "The client has it already."}, {}
         if model is Elsewhere:
             return {"description": "Go on at `Location`."}, {}
         return super().build_response_object(model, headers_model)
@@ -99,6 +105,20 @@ def takes_headers(**headers: str) -> Callable[[View], View]:
     model: type[BaseModel] = create_model("Headers", **fields)
     document: Callable[[View], View] = document_headers(model)
     return document
+
+
+def sends_file(view: View) -> View:
+    """Document a route that answers with `veza.http.downloads.send_object`."""
+    heeded = takes_headers(
+        range="One range of bytes.",
+        if_range="The ETag that the range is of.",
+        if_match="The ETag that it must have; 412 where it has another.",
+        if_none_match="The ETag of what is there already.",
+    )
+    documented: View = heeded(
+        document_response(bytes)(document_response(bytes, 206)(document_response(Unchanged, 304)(view)))
+    )
+    return documented
 
 
 def document(app: Quart) -> None:

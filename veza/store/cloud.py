@@ -16,8 +16,8 @@ from veza.domain.catalog import words_of
 from veza.domain.cloud import (
     CloudFile,
     Content,
+    FileSort,
     Share,
-    Sort,
     Usage,
     Version,
     check_new_file,
@@ -45,10 +45,10 @@ UPDATE cloud_files SET name = $3, version = $4, object_key = $5, size_bytes = $6
 WHERE id = $1 AND owner_id = $2
 """
 ORDER: Final = {
-    Sort.NEWEST: "id DESC",  # ids grow with time
-    Sort.OLDEST: "id",
-    Sort.NAME: "words, name, id",
-    Sort.SIZE: "size_bytes DESC, id DESC",
+    FileSort.NEWEST: "id DESC",  # ids grow with time
+    FileSort.OLDEST: "id",
+    FileSort.NAME: "words, name, id",
+    FileSort.SIZE: "size_bytes DESC, id DESC",
 }
 
 # The union leaves out what a file and its snapshots have in common. $2 is a file whose own content is left out.
@@ -91,7 +91,7 @@ class CloudRows:
         return CloudFile(**dict(row))
 
     async def page(
-        self, owner_id: UUID, *, search: str | None, sort: Sort, limit: int, offset: int
+        self, owner_id: UUID, *, search: str | None, sort: FileSort, limit: int, offset: int
     ) -> tuple[list[CloudFile], int]:
         """A part of somebody's files, and how many there are; those alone that a search finds by their names."""
         source = "FROM cloud_files WHERE owner_id = $1 AND ($2::text[] IS NULL OR words LIKE ALL($2::text[]))"

@@ -13,7 +13,6 @@ from quart import Blueprint, Response, request
 from quart_schema import (
     DataSource,
     document_request,
-    document_response,
     validate_querystring,
     validate_request,
     validate_response,
@@ -23,7 +22,7 @@ from veza.domain.cloud import (
     SEARCH_LENGTH,
     CloudFile,
     Content,
-    Sort,
+    FileSort,
     Version,
     check_name,
     check_new_file,
@@ -37,7 +36,7 @@ from veza.gateways.objects.headers import MEDIA_TYPE, UNKNOWN_TYPE
 from veza.http.auth import caller, login_required
 from veza.http.body import UploadLimits
 from veza.http.deadline import renew
-from veza.http.document import takes_headers
+from veza.http.document import sends_file
 from veza.http.downloads import send_object
 from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.fields import checked
@@ -122,7 +121,7 @@ class FileForm(BaseModel):
 
 class FilesQuery(Paging):
     search: str | None = Field(None, max_length=SEARCH_LENGTH)
-    sort: Sort = Sort.NEWEST
+    sort: FileSort = FileSort.NEWEST
 
 
 class RenameBody(Body):
@@ -195,7 +194,7 @@ async def _received(room: int, *, named: bool) -> AsyncIterator[tuple[str, Conte
 @document_request(FileForm, source=DataSource.FORM_MULTIPART)
 @validate_response(Envelope[CloudFileOut], 201)
 async def post_file() -> tuple[Envelope[CloudFileOut], int]:
-    """Keep a file: multipart/form-data, its bytes in the field `file`, its name in `name` unless the part has one.
+    """Keep a file: multipart/form-data, its bytes in the field `file`, its name in `name` unless the part's will do.
 
     It may be empty. 413 `quota_exceeded` for more than what is left of one's quota, 413 `too_large` for more than an
     upload may have, 409 `too_many_files` at ten thousand, 403 `feature_disabled` while uploading is switched off.
@@ -271,8 +270,7 @@ async def delete_file(file_id: UUID) -> Envelope[DeletedOut]:
 
 @api.get(f"{FILE}/content")
 @login_required
-@takes_headers(range="One range of bytes.", if_none_match="The ETag of what is there already.")
-@document_response(bytes)
+@sends_file
 async def get_content(file_id: UUID) -> Response:
     """The bytes of one's own file, as they were uploaded."""
     return await send_content(await parts().cloud.get(caller().user.id, file_id))

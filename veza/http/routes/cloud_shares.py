@@ -9,11 +9,11 @@ from uuid import UUID
 
 from pydantic import Field
 from quart import Blueprint, Response
-from quart_schema import document_response, validate_querystring, validate_request, validate_response
+from quart_schema import validate_querystring, validate_request, validate_response
 
 from veza.domain.cloud import MAX_SHARE_HOURS, Share
 from veza.http.auth import caller, login_required
-from veza.http.document import API, takes_headers
+from veza.http.document import API, sends_file
 from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.paging import Paging
 from veza.http.parts import parts
@@ -51,7 +51,7 @@ class LinkAnswer(Envelope[LinkOut]):
     expires_at: datetime
 
 
-class ShareOut(Out):
+class FileShareOut(Out):
     id: UUID
     permissions: Permissions = "read"
     expires_at: datetime
@@ -59,7 +59,7 @@ class ShareOut(Out):
 
 
 class SharesOut(Out):
-    shares: list[ShareOut]
+    shares: list[FileShareOut]
     total: int
 
 
@@ -96,7 +96,7 @@ async def post_share(file_id: UUID, data: ShareBody) -> LinkAnswer:
 async def list_shares(file_id: UUID, query_args: Paging) -> Envelope[SharesOut]:
     """The living links to one's own file, the newest first, without their tokens."""
     found = await parts().cloud.shares(caller().user.id, file_id, parts().clock())
-    shown = list(map(ShareOut.of, query_args.of(found)))
+    shown = list(map(FileShareOut.of, query_args.of(found)))
     return Envelope[SharesOut](data=SharesOut(shares=shown, total=len(found)))
 
 
@@ -119,8 +119,7 @@ async def get_shared(token: str) -> tuple[Envelope[SharedFileOut], int, dict[str
 
 
 @api.get(f"{SHARED}/<token>/content")
-@takes_headers(range="One range of bytes.", if_none_match="The ETag of what is there already.")
-@document_response(bytes)
+@sends_file
 async def get_shared_content(token: str) -> Response:
     """The bytes of the file that a link leads to, as it is now; 404 for a link that is unknown, expired or revoked."""
     file, _ = await parts().cloud.shared(token, parts().clock())

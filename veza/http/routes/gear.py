@@ -79,7 +79,7 @@ Notes = Annotated[
 # -- what is shown ----------------------------------------------------------------------------------------------------
 
 
-class TotalOut(Out):
+class RepairTotalOut(Out):
     """``total_cents`` is in minor units of ``currency``."""
 
     currency: str
@@ -106,7 +106,7 @@ class GearOut(Out):
     notes: str | None
     documents_count: int
     repairs_count: int
-    repairs_total: tuple[TotalOut, ...]
+    repairs_total: tuple[RepairTotalOut, ...]
     created_at: datetime
     updated_at: datetime
 
@@ -138,7 +138,7 @@ class RepairsOut(Out):
 
     repairs: list[RepairOut]
     total: int
-    repairs_total: tuple[TotalOut, ...]
+    repairs_total: tuple[RepairTotalOut, ...]
 
 
 # -- what is sent -----------------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ async def list_repairs(gear_id: UUID, query_args: Paging) -> Envelope[RepairsOut
     found, kept = await parts().gear.repairs(
         caller().user.id, gear_id, limit=query_args.limit, offset=query_args.offset
     )
-    repairs, totals = list(map(RepairOut.of, found)), tuple(map(TotalOut.of, kept.repairs_total))
+    repairs, totals = list(map(RepairOut.of, found)), tuple(map(RepairTotalOut.of, kept.repairs_total))
     return Envelope[RepairsOut](data=RepairsOut(repairs=repairs, total=kept.repairs_count, repairs_total=totals))
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 from quart import Blueprint, Response
-from quart_schema import DataSource, document_request, document_response, validate_querystring, validate_response
+from quart_schema import DataSource, document_request, validate_querystring, validate_response
 from werkzeug.exceptions import UnsupportedMediaType
 
 from veza.domain.documents import (
@@ -27,7 +27,7 @@ from veza.domain.errors import Invalid
 from veza.http.auth import caller, login_required
 from veza.http.body import UploadLimits
 from veza.http.deadline import renew
-from veza.http.document import takes_headers
+from veza.http.document import sends_file
 from veza.http.downloads import send_object
 from veza.http.envelope import DeletedOut, Envelope, Out
 from veza.http.paging import Paging
@@ -145,8 +145,7 @@ async def list_documents(gear_id: UUID, query_args: Paging) -> Envelope[Document
 
 @api.get(f"{DOCUMENT}/content")
 @login_required
-@takes_headers(range="One range of bytes.", if_none_match="The ETag of what is there already.")
-@document_response(bytes)
+@sends_file
 async def get_document_content(gear_id: UUID, document_id: UUID) -> Response:
     """A document's bytes, as they were uploaded."""
     document = await parts().gear.document(caller().user.id, gear_id, document_id)

@@ -33,7 +33,7 @@ READ: Final = ("GET", "HEAD")
 api = Blueprint("live_status", __name__)
 
 
-class StatusOut(Out):
+class StreamStatusOut(Out):
     """``viewer_count`` is approximate: the distinct pollers of the last minute.
 
     ``version`` goes up with each change; ``poll_after_ms`` says when to ask again.
@@ -49,7 +49,7 @@ class StatusOut(Out):
 
 @api.get(ROUTE)
 @takes_headers(if_none_match="The ETag of the status one has: 304 while it is still that.")
-@document_response(Envelope[StatusOut])
+@document_response(Envelope[StreamStatusOut])
 async def get_status(stream_id: UUID) -> Response:
     """Whether a stream is on air, and how it is: the same for everyone. 304 while nothing has changed."""
     status = parts().refs.live.status(stream_id) or await parts().sessions_on_air.status(stream_id)
@@ -65,7 +65,7 @@ def answer(status: Status, stream_id: UUID, if_none_match: str | None) -> tuple[
     headers = [("ETag", etag), ("Cache-Control", CACHED)]
     if if_none_match is not None and (if_none_match == etag or parse_etags(if_none_match).contains_weak(etag[3:-1])):
         return HTTPStatus.NOT_MODIFIED, headers, b""
-    body = Envelope[StatusOut](data=StatusOut.of(status)).model_dump_json().encode()
+    body = Envelope[StreamStatusOut](data=StreamStatusOut.of(status)).model_dump_json().encode()
     return HTTPStatus.OK, [*headers, ("Content-Type", "application/json")], body
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 from quart import Blueprint, Response
-from quart_schema import DataSource, document_request, document_response, validate_response
+from quart_schema import DataSource, document_request, validate_response
 
 from veza.domain.catalog import ProductStatus
 from veza.domain.errors import NotFound
@@ -14,7 +14,7 @@ from veza.domain.media import HEAD_BYTES, MAX_BYTES, Media, MediaKind, media_typ
 from veza.http.auth import login_optional, login_required
 from veza.http.body import UploadLimits
 from veza.http.deadline import renew
-from veza.http.document import takes_headers
+from veza.http.document import sends_file
 from veza.http.downloads import send_object
 from veza.http.envelope import DeletedOut, Envelope
 from veza.http.parts import parts
@@ -82,8 +82,7 @@ async def post_media(product_id: UUID, kind: MediaKind) -> tuple[Envelope[Produc
 @api.get(COVER[0], defaults=COVER[1])
 @api.get(PREVIEW[0], defaults=PREVIEW[1])
 @login_optional
-@takes_headers(range="One range of bytes.", if_none_match="The ETag of what is there already.")
-@document_response(bytes)
+@sends_file
 async def get_media(product_id: UUID, kind: MediaKind) -> Response:
     """A product's cover or preview; 404 while it has none."""
     product = await product_for_reader(product_id)

@@ -6,9 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from quart import Blueprint, Response
-from quart_schema import document_response
 
-from veza.http.document import takes_headers
+from veza.http.document import sends_file
 from veza.http.downloads import send_object
 from veza.http.envelope import Out
 from veza.http.parts import parts
@@ -33,9 +32,7 @@ async def link_to(key: str, *, filename: str, content_type: str) -> DownloadLink
 
 
 @api.get("/objects/<token>")
-@takes_headers(range="One range of bytes.", if_none_match="The ETag of what is there already.")
-@document_response(bytes)
-@document_response(bytes, 206)
+@sends_file
 async def get_object(token: str) -> Response:
     """What a link is of. 404 for one that was not made here, 403 `link_expired` once it has expired."""
     linked = parts().links.read(token)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 from quart import Blueprint, Response, request
-from quart_schema import document_response, validate_querystring, validate_request, validate_response
+from quart_schema import validate_querystring, validate_request, validate_response
 
 from veza.actors import payments
 from veza.actors.core import AskFailed
@@ -19,7 +19,7 @@ from veza.domain.errors import Conflict, Unavailable
 from veza.domain.orders import MAX_LINES, MAX_QUANTITY, Bought, CartLine, Order, OrderPayment, without_secrets
 from veza.domain.payments import OrderStatus, PaymentStatus
 from veza.http.auth import caller, login_required
-from veza.http.document import takes_headers
+from veza.http.document import sends_file, takes_headers
 from veza.http.downloads import send_object
 from veza.http.envelope import Body, Envelope, Out
 from veza.http.idempotency import idempotency_key
@@ -279,9 +279,7 @@ async def get_downloads(order_id: UUID, query_args: Paging) -> Envelope[Download
 
 @api.get(f"{DOWNLOADS}/<uuid:file_id>")
 @login_required
-@takes_headers(range="One range of bytes.", if_range="The ETag that the range is of.")
-@document_response(bytes)
-@document_response(bytes, 206)
+@sends_file
 async def download(order_id: UUID, file_id: UUID) -> Response:
     """A file's bytes, whole or the range asked for. 409 while its order is not paid."""
     file = await parts().library.deliverable(order_id, file_id, caller().id)

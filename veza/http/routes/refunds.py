@@ -82,7 +82,7 @@ class RefundItemOut(Out):
     amount_cents: int
 
 
-class ShareOut(Out):
+class RefundShareOut(Out):
     """What a refund costs its seller, and how it came back from them: withheld from transfers, or reversed.
 
     ``left_cents`` did not yet, or are ``owed``: then they are taken from what the seller sells next. ``fee_cents`` the
@@ -124,7 +124,7 @@ class RefundOut(Out):
 class SellersRefundOut(RefundOut):
     """As its seller sees it: their own lines, and what it costs them. Null until it is decided."""
 
-    share: ShareOut | None
+    share: RefundShareOut | None
 
 
 class AdminsRefundOut(RefundOut):
@@ -247,9 +247,9 @@ def _items(refund: Refund) -> list[RefundItemOut]:
     return [RefundItemOut.of(item) for item in refund.items]
 
 
-def _share(refund: Refund, seller_id: UUID) -> ShareOut | None:
+def _share(refund: Refund, seller_id: UUID) -> RefundShareOut | None:
     share = refund.shares.get(seller_id)
-    return None if share is None else ShareOut.of(share)
+    return None if share is None else RefundShareOut.of(share)
 
 
 def _sellers(refund: Refund) -> list[UUID]:

@@ -112,7 +112,7 @@ class StreamsOut(Out):
     total: int
 
 
-class SessionOut(Out):
+class StreamSessionOut(Out):
     """One time on air, across its reconnections. ``duration_seconds`` and ``end_reason`` are null until it is over."""
 
     id: UUID
@@ -126,8 +126,8 @@ class SessionOut(Out):
     reconnects: int
 
 
-class SessionsOut(Out):
-    sessions: list[SessionOut]
+class StreamSessionsOut(Out):
+    sessions: list[StreamSessionOut]
     total: int
 
 
@@ -277,15 +277,15 @@ async def end_session(stream_id: UUID) -> Envelope[StreamOut]:
 @api.get(f"{STREAM}/sessions")
 @login_required
 @validate_querystring(Paging)
-@validate_response(Envelope[SessionsOut])
-async def list_sessions(stream_id: UUID, query_args: Paging) -> Envelope[SessionsOut]:
+@validate_response(Envelope[StreamSessionsOut])
+async def list_sessions(stream_id: UUID, query_args: Paging) -> Envelope[StreamSessionsOut]:
     """When one's own stream was on air, the newest first, the present one included.
 
     Of the present one, `bytes_in` and `peak_viewers` are as of half a minute ago.
     """
     check_owner(await parts().streams.get(stream_id), caller().user)
     found, total = await parts().streams.past_sessions(stream_id, limit=query_args.limit, offset=query_args.offset)
-    return Envelope[SessionsOut](data=SessionsOut(sessions=list(map(_session_out, found)), total=total))
+    return Envelope[StreamSessionsOut](data=StreamSessionsOut(sessions=list(map(_session_out, found)), total=total))
 
 
 def new_draft() -> Stream:
@@ -321,6 +321,6 @@ def what_is_on_air(stream: Stream) -> dict[str, object]:
     }
 
 
-def _session_out(past: PastSession) -> SessionOut:
+def _session_out(past: PastSession) -> StreamSessionOut:
     lasted = None if past.ended_at is None else int((past.ended_at - past.live_at).total_seconds())
-    return SessionOut.of(past, duration_seconds=lasted)
+    return StreamSessionOut.of(past, duration_seconds=lasted)

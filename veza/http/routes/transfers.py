@@ -35,7 +35,7 @@ class TransferOut(SellerTransferOut):
     failure_message: str | None
 
 
-class TotalOut(Out):
+class TransferTotalOut(Out):
     """Of ``amount_cents``, what was withheld and never sent, and what came back after."""
 
     count: int
@@ -63,7 +63,7 @@ class TransfersOut(Out):
 
     transfers: list[TransferOut]
     total: int
-    totals: dict[TransferStatus, TotalOut]
+    totals: dict[TransferStatus, TransferTotalOut]
 
 
 class HoldBody(Body):
@@ -96,7 +96,7 @@ async def get_transfers(query_args: TransfersQuery) -> Envelope[TransfersOut]:
         data=TransfersOut(
             transfers=await shown(TransferOut, found),
             total=total,
-            totals={status: TotalOut.of(each) for status, each in totals.items()},
+            totals={status: TransferTotalOut.of(each) for status, each in totals.items()},
         )
     )
 
