@@ -12,7 +12,7 @@ from pathlib import Path
 from bench.measure import Measure, table
 
 # Each has `run() -> list[Measure]`.
-MODULES = ("actors", "bridge", "http", "listing", "scale", "payouts", "live", "tags", "files", "exports")
+MODULES = ("actors", "bridge", "http", "listing", "scale", "payouts", "live", "tags", "files", "exports", "audit")
 RESULTS = Path(__file__).with_name("results")  # not in the repository: a figure is of the machine it was taken on
 
 

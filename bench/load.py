@@ -44,8 +44,9 @@ class Connection:
         return received
 
 
-async def _hammer(port: int, path: str, connections: int, seconds: float) -> int:
-    request = f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+async def _hammer(port: int, path: str, connections: int, seconds: float, method: str) -> int:
+    length = "" if method == "GET" else "Content-Length: 0\r\n"
+    request = f"{method} {path} HTTP/1.1\r\nHost: bench\r\n{length}\r\n".encode()
     answered = 0
     over = perf_counter() + seconds
 
@@ -80,6 +81,6 @@ def latencies(port: int, path: str, *, count: int) -> list[float]:
     return trio.run(_one_by_one, port, path, count)
 
 
-def answers(port: int, path: str, *, connections: int, seconds: float) -> int:
+def answers(port: int, path: str, *, connections: int, seconds: float, method: str = "GET") -> int:
     """How many answers a server on this machine gives to so many connections in this time."""
-    return trio.run(_hammer, port, path, connections, seconds)
+    return trio.run(_hammer, port, path, connections, seconds, method)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -40,12 +42,21 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     said = capsys.readouterr().out
     assert ended.value.code == 0
-    assert all(
-        f"\n    {name} " in said for name in ("serve", "migrate", "routes", "admin", "ledger", "sandbox", "demo")
-    )
+    commands = re.findall(r"^    (\S+)", said, re.MULTILINE)
+    assert commands == ["serve", "migrate", "routes", "admin", "maintenance", "ledger", "sandbox", "demo"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["admin", "promote", "a@veza.example"], ["ledger"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["admin", "promote", "a@veza.example"],
+        ["ledger"],
+        ["maintenance"],
+        ["maintenance", "on", "--until", "soon"],
+    ],
+)
 def test_an_unknown_command_ends_with_the_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -122,6 +133,36 @@ def test_an_account_that_is_not_there_is_told_in_one_line(
     assert told.out == ""
     assert told.err.startswith("veza: ")
     assert told.err.count("\n") == 1
+
+
+def maintenance(dsn: str) -> tuple[object, ...]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute("SELECT enabled, message, expected_end FROM maintenance").fetchone() or ()
+
+
+def test_maintenance_is_switched_on_with_words_and_off_without(dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    until = datetime(2100, 1, 1, 12, tzinfo=UTC)
+    words = ["--message", " Back at one. ", "--until", "2100-01-01T13:00:00+01:00"]
+    assert main(["maintenance", "on", *words]) == 0
+    assert capsys.readouterr().out == "maintenance is on until 2100-01-01 12:00 UTC\n"
+    assert maintenance(dsn) == (True, "Back at one.", until)
+    assert main(["maintenance", "on"]) == 0
+    assert maintenance(dsn) == (True, "Back at one.", until)
+    assert main(["maintenance", "on", "--message", ""]) == 0
+    assert maintenance(dsn) == (True, None, until)
+    capsys.readouterr()
+    assert main(["maintenance", "off"]) == 0
+    assert capsys.readouterr().out == "maintenance is off\n"
+    assert maintenance(dsn) == (False, None, None)
+    with psycopg.connect(dsn) as connection:
+        audited = connection.execute("SELECT actor_id, action FROM audit_entries").fetchall()
+    assert audited == [(None, "maintenance.switch")] * 4
+
+
+def test_a_message_that_cannot_be_shown_is_told_in_one_line(dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["maintenance", "on", "--message", "one\ntwo"]) == 1
+    assert capsys.readouterr().err == "veza: The message is one line without control characters.\n"
+    assert maintenance(dsn) == (False, None, None)
 
 
 def test_a_ledger_that_balances_is_told_with_zero(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,15 +8,19 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from datetime import datetime
 from importlib.metadata import version
 
 import trio
+from pydantic import TypeAdapter, ValidationError
 
 from veza.actors.core.crash import only
-from veza.compose import grant, reset_password, verify_ledger
+from veza.compose import grant, reset_password, switch_maintenance, verify_ledger
 from veza.demo import DemoError, demo
 from veza.domain.errors import Refusal
+from veza.domain.maintenance import UNSENT, MaintenanceChange, check_message
 from veza.http.app import create_app, routes
+from veza.http.fields import Moment
 from veza.listener import CannotListen
 from veza.sandbox.config import SandboxRefused
 from veza.sandboxes import Ports, serve_sandboxes
@@ -68,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     admin = command("admin", _admin, "Look after accounts from the command line.")
     admin.add_argument("action", choices=["grant", "reset-password"])
     admin.add_argument("email")
+    maintenance = command("maintenance", _maintenance, "Turn everyone but admins away, or let them in again.")
+    maintenance.add_argument("action", choices=["on", "off"])
+    maintenance.add_argument("--message", help="what those who are turned away are told")
+    maintenance.add_argument("--until", type=_moment, metavar="TIME", help="its expected end: 2026-02-23T12:00:00Z")
     ledger = command("ledger", _ledger, "Run the ledger's seven invariants; exit 1 if one is broken.")
     ledger.add_argument("action", choices=["verify"])
     sandbox = command("sandbox", _sandbox, "Serve stand-ins for Stripe and Hyperswitch, for development.")
@@ -113,6 +121,27 @@ def _admin(options: argparse.Namespace) -> int:
         typed = getpass.getpass("New password (empty: make one): ") if sys.stdin.isatty() else ""
         password = trio.run(reset_password, dsn, options.email, typed or None)
         print(f"the sessions of {options.email} are ended" + ("" if typed else f"; the new password is {password}"))
+    return 0
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return TypeAdapter(Moment).validate_python(text)
+    except ValidationError:
+        raise argparse.ArgumentTypeError("not an RFC 3339 time, as 2026-02-23T12:00:00Z") from None
+
+
+def _maintenance(options: argparse.Namespace) -> int:
+    """Every process that serves the database goes by it within a second, and any that starts later."""
+    change = MaintenanceChange(
+        options.action == "on",
+        UNSENT if options.message is None else check_message(options.message),
+        UNSENT if options.until is None else options.until,
+    )
+    with database_dsn(load()) as dsn:
+        after = trio.run(switch_maintenance, dsn, change)
+    until = f" until {after.expected_end:%Y-%m-%d %H:%M} UTC" if after.expected_end else ""
+    print(f"maintenance is {'on' if after.enabled else 'off'}{until}")
     return 0
 
 

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import trio
 
 from veza import admin
+from veza.actors import flags, maintenance
+from veza.actors.audit import Outbox
 from veza.actors.core import State
 from veza.actors.queue import Leases
 from veza.actors.refs import Refs
@@ -26,6 +28,7 @@ from veza.domain.ids import IdMint, system_mint, utc_now
 from veza.domain.invoices import Billing, Issuer
 from veza.domain.ledger import Finding
 from veza.domain.live import Timing
+from veza.domain.maintenance import Maintenance, MaintenanceChange
 from veza.domain.orders import Terms
 from veza.domain.stream_keys import StreamKeys
 from veza.gateways.hyperswitch import Hyperswitch
@@ -45,6 +48,7 @@ from veza.http.states import States
 from veza.http.tokens import Tokens
 from veza.settings import Settings
 from veza.store.accounts import Accounts
+from veza.store.audit import AuditRows
 from veza.store.bridge import Database, Patience
 from veza.store.catalog import Catalog
 from veza.store.cloud import CloudRows
@@ -54,12 +58,13 @@ from veza.store.disputes import Disputes
 from veza.store.erasure import Erasures
 from veza.store.export_data import ExportData
 from veza.store.exports import ExportRows
-from veza.store.flags import Flags
+from veza.store.flags import FlagRows
 from veza.store.gear import GearRows
 from veza.store.invoices import Invoices
 from veza.store.ledger import Ledger
 from veza.store.library import Library
 from veza.store.live import LiveRows
+from veza.store.maintenance import MaintenanceRows
 from veza.store.notifications import Notifications
 from veza.store.orders import Orders
 from veza.store.orphans import Orphans
@@ -119,7 +124,8 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
         reconciliations = Reconciliations(database, new_id)
         disputes = Disputes(database, new_id, delay)
         on_air, notifications = LiveRows(database, new_id()), Notifications(database)
-        exports, flags = ExportRows(database, new_id), Flags(database)
+        exports = ExportRows(database, new_id)
+        audit, outbox = AuditRows(database), Outbox()
         root, refs = tree(
             TreeParts(
                 payments=payments,
@@ -150,7 +156,11 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
                 objects=objects,
                 object_grace=timedelta(hours=settings.object_grace_hours),
                 orphans=Orphans(database),
-                flags=flags,
+                flags=FlagRows(database, new_id),
+                maintenance=MaintenanceRows(database, new_id),
+                audit=audit,
+                outbox=outbox,
+                audit_retention_days=settings.audit_retention_days,
             )
         )
         parts = Parts(
@@ -194,8 +204,11 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             tags=Tags(database),
             cloud=CloudRows(database),
             links=links,
-            flags=flags,
+            flags=partial(flags.current, refs.flags),
+            maintenance=partial(maintenance.current, refs.maintenance),
             exports=exports,
+            audit=audit,
+            outbox=outbox,
         )
         await _first_admin(settings, parts)
         await parts.invoices.begin(_billing(settings))
@@ -425,6 +438,12 @@ async def reset_password(dsn: str, email: str, password: str | None) -> str:
     async with Database.open(dsn, size=1, patience=AT_A_TERMINAL) as database:
         accounts, passwords = Accounts(database), Passwords()
         return await admin.reset_password(accounts, passwords, email, password, new_id=system_mint(), now=utc_now)
+
+
+async def switch_maintenance(dsn: str, change: MaintenanceChange) -> Maintenance:
+    """Switch maintenance on or off; whatever serves the database goes by it within a second."""
+    async with Database.open(dsn, size=1, patience=AT_A_TERMINAL) as database:
+        return await MaintenanceRows(database, system_mint()).switch(change, admin.SYSTEM)
 
 
 async def verify_ledger(settings: Settings, dsn: str) -> list[Finding]:

@@ -138,6 +138,9 @@ class Settings(BaseSettings):
     export_url_ttl_hours: int = Field(24, ge=1, le=168)
     """How long an export can be fetched; a bucket signs no URL for longer than a week."""
 
+    audit_retention_days: int = Field(400, ge=30)
+    """How long a month of the audit is kept once it is over."""
+
     upload_max_mb: int = Field(2048, ge=1)
     cloud_quota_mb: int = Field(10240, ge=1)
     cloud_versions_max: int = Field(50, ge=1)

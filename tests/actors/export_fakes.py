@@ -29,7 +29,7 @@ from veza.domain.exports import (
     Ready,
     Retry,
 )
-from veza.domain.flags import Flag
+from veza.domain.flags import ALL_ON, Flags
 from veza.gateways.archive import Archive, Entry
 from veza.gateways.objects import StoredObject
 from veza.store.errors import DatabaseUnavailable
@@ -166,16 +166,6 @@ class FakeObjects:
 
 
 @dataclass
-class FakeFlags:
-    on: bool = True
-
-    async def enabled(self, flag: Flag) -> bool:
-        assert flag is Flag.EXPORTS
-        await trio.lowlevel.checkpoint()
-        return self.on
-
-
-@dataclass
 class Bureau:
     """``seconds``: how long an archive takes. ``bugs``: what writing one raises, halfway, one each.
 
@@ -184,7 +174,7 @@ class Bureau:
 
     rows: FakeRows = field(default_factory=FakeRows)
     objects: FakeObjects = field(default_factory=FakeObjects)
-    flags: FakeFlags = field(default_factory=FakeFlags)
+    flags: Flags = ALL_ON
     seconds: float = 5.0
     bugs: list[Exception] = field(default_factory=list)
     begun: list[float] = field(default_factory=list)
@@ -201,7 +191,7 @@ class Bureau:
         )
 
     def new_exporter(self, jobs: Jobs) -> Exporter:
-        return Exporter(self.rows, self.flags, self.office, jobs)
+        return Exporter(self.rows, lambda: self.flags, self.office, jobs)
 
     def _job(self, export_id: UUID) -> ExportActor:
         made = ExportActor(export_id, self.office)

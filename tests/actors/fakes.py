@@ -75,6 +75,7 @@ class FakeStore:
     records_away: int = 0
     claimed_with: list[int] = field(default_factory=list)
     numbers: int = 0
+    switched_on: bool = True  # as the rows say; what the worker was told is another matter
     changed: trio.Condition = field(default_factory=trio.Condition)
 
     @classmethod
@@ -87,6 +88,8 @@ class FakeStore:
             self.away -= 1
             raise DatabaseUnavailable("away")
         self.claimed_with.append(limit)
+        if not self.switched_on:
+            return []
         return [self._take(each, lease) for each in self._due(retries)[:limit]]
 
     async def claim_one(self, transfer_id: UUID, lease: timedelta, by: By) -> Claim | Refusal:
@@ -124,6 +127,32 @@ class FakeStore:
         await trio.lowlevel.checkpoint()
         released, self.to_release = self.to_release, 0
         return released
+
+    async def hold_switched_off(self, limit: int, *, retries: bool) -> int:
+        if self.switched_on:
+            return 0
+        now = database_time()
+        due = [each for each in self.rows.values() if each.next_retry_at and each.next_retry_at <= now]
+        due = [each for each in due if _claimable(each, retries) and each.hold_reason is None]
+        return await self._become(
+            due[:limit], status=TransferStatus.HELD, hold_reason=HoldReason.FLAG, next_retry_at=None
+        )
+
+    async def release_switched_on(self, limit: int) -> int:
+        if not self.switched_on:
+            return 0
+        held = [each for each in self.rows.values() if each.hold_reason is HoldReason.FLAG]
+        return await self._become(
+            held[:limit], status=TransferStatus.PENDING, hold_reason=None, next_retry_at=database_time()
+        )
+
+    async def _become(self, rows: list[Transfer], **changes: Any) -> int:
+        await trio.lowlevel.checkpoint()
+        for each in rows:
+            self.rows[each.id] = replace(each, **changes)
+        async with self.changed:
+            self.changed.notify_all()
+        return len(rows)
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Until what was recorded satisfies ``holds``."""

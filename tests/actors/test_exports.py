@@ -22,6 +22,7 @@ from veza.actors.exports import ExporterView, ring
 from veza.actors.queue import POLL_SECONDS, Ring
 from veza.domain.errors import Unavailable
 from veza.domain.exports import MAX_ATTEMPTS, ExportStatus, Progress
+from veza.domain.flags import Flag, Flags
 from veza.gateways.objects import ObjectMissing
 from veza.store.errors import DatabaseUnavailable
 from veza.supervisors import permanent
@@ -224,13 +225,13 @@ async def test_one_that_took_its_process_down_each_time_is_not_begun_again(autoj
 
 async def test_nothing_is_begun_while_the_feature_is_switched_off(autojump_clock: MockClock) -> None:
     bureau = Bureau()
-    bureau.flags.on = False
+    bureau.flags = Flags(off=frozenset({Flag.EXPORTS}))
     export = bureau.rows.ask(1)
     async with at_work(bureau):
         await trio.sleep(100)
         assert bureau.rows.rows[export].status is S.QUEUED
         assert bureau.exporter.snapshot == ExporterView(switched_off=True)
-        bureau.flags.on = True
+        bureau.flags = Flags()
         await bureau.rows.until_status(S.READY, export)
         assert bureau.exporter.snapshot == ExporterView(begun=1)
 

@@ -42,7 +42,7 @@ async def test_the_readmes_tour_sells_a_track_takes_it_all_back_keeps_things_and
             assert done.returncode == 0, "\n".join([*said, *started.lines[-30:]])
             started.terminate()
             assert await started.process.wait() == 0
-    assert said[:20] == [
+    assert said[:28] == [
         "published",
         "1",
         "the very bytes",
@@ -63,5 +63,13 @@ async def test_the_readmes_tour_sells_a_track_takes_it_all_back_keeps_things_and
         "2",  # the file, and the take that restoring kept
         "True",
         "401",
+        "6",
+        "False",
+        "True",
+        "Back at one.",
+        "503",
+        "False",
+        "maintenance.switch",
+        "feature_flags/cloud.uploads",
     ]
-    assert said[20] == "#EXTM3U"  # the playlist of what is on air
+    assert said[28] == "#EXTM3U"  # the playlist of what is on air

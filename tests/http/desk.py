@@ -19,6 +19,8 @@ from quart import Blueprint
 
 from tests.people import MovingClock, People, cheap_hasher
 from tests.sandbox.running import NO_CERTIFICATES
+from veza.domain.flags import ALL_ON, Flag, Flags
+from veza.domain.maintenance import Maintenance
 from veza.gateways.passwords import Passwords
 from veza.http.app import create_app
 from veza.http.parts import ConfigSummary, HttpSettings, Parts
@@ -29,6 +31,7 @@ from veza.store.bridge import Database
 from veza.store.sessions import Sessions
 
 PASSWORD = "correct-horse-1"
+OPEN = Maintenance()
 
 
 @dataclass
@@ -58,6 +61,18 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
 
 
 @dataclass
+class Board:
+    """The switches, as their actors would publish them."""
+
+    flags: Flags = ALL_ON
+    maintenance: Maintenance = OPEN
+
+    def switch_off(self, *flags: Flag) -> None:
+        """Switch these features off, and all others on."""
+        self.flags = Flags(off=frozenset(flags))
+
+
+@dataclass
 class Desk:
     """A served app. Paths are under ``/api/v1``; cookies are sent only where a test says so."""
 
@@ -67,6 +82,7 @@ class Desk:
     clock: MovingClock
     lines: Sequence[MutableMapping[str, Any]]
     http: httpx.AsyncClient
+    board: Board
 
     async def register(self, name: str = "Ann", **other: object) -> httpx.Response:
         body = {"username": name, "email": f"{name}@example.com", "password": PASSWORD, **other}
@@ -117,7 +133,7 @@ async def open_desk(
 
     ``more`` are further parts, for routes that need more than an account; ``people`` has the clock they go by.
     """
-    people = people or People()
+    people, board = people or People(), Board()
     parts = Parts.only(
         clock=people.clock,
         new_id=people.new_id,
@@ -129,6 +145,8 @@ async def open_desk(
         sessions=Sessions(db),
         passwords=passwords or Passwords(cheap_hasher()),
         tokens=Tokens(b"k" * 32, people.clock, people.new_id),
+        flags=lambda: board.flags,
+        maintenance=lambda: board.maintenance,
         **(more or {}),
     )
     app, shutdown = create_app(), trio.Event()
@@ -141,5 +159,5 @@ async def open_desk(
             url: str = await nursery.start(serve)
             async with httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=10, verify=NO_CERTIFICATES) as client:
                 client._cookies = Forgetful()
-                yield Desk(url, db, parts, people.clock, lines, client)
+                yield Desk(url, db, parts, people.clock, lines, client, board)
             shutdown.set()

@@ -36,7 +36,8 @@ BILLING: Final = Billing(ISSUER, parse_vat_rates("default=20"))
 COLUMNS: Final = """
 SELECT table_name AS table, column_name AS column FROM information_schema.columns
 JOIN information_schema.tables USING (table_schema, table_name)
-WHERE table_schema = 'public' AND table_type = 'BASE TABLE' AND table_name !~ 'yoyo' ORDER BY 1, ordinal_position
+WHERE table_schema = 'public' AND table_type = 'BASE TABLE' AND table_name !~ 'yoyo'
+AND table_name NOT IN (SELECT relname FROM pg_class WHERE relispartition) ORDER BY 1, ordinal_position
 """
 REFERRING: Final = """
 SELECT c.conrelid::regclass::text AS table, a.attname AS column FROM pg_constraint c

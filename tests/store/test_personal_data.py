@@ -14,6 +14,7 @@ COLUMNS = """
 SELECT table_name, column_name, data_type FROM information_schema.columns JOIN information_schema.tables
 USING (table_schema, table_name) WHERE table_schema = 'public' AND table_type = 'BASE TABLE'
 AND table_name NOT LIKE '\\_yoyo\\_%' AND table_name <> 'yoyo_lock'
+AND table_name NOT IN (SELECT relname FROM pg_class WHERE relispartition)
 """
 NOBODY = "00000000-0000-0000-0000-000000000007"
 NEVER = ("hash", "secret", "token", "sha256", "claim_id", "refresh_id", "object_key", "cover_key", "preview_key")

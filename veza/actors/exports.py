@@ -5,7 +5,7 @@ The rows are the queue: a ring only says that it is worth looking now.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final, Protocol
@@ -18,7 +18,7 @@ from veza.actors.core import Actor, Coalesce, Mailbox, Overloaded, Ref, Stopped
 from veza.actors.export_job import ExportRef, HeldRows, InHand, Office
 from veza.actors.queue import BREATH_SECONDS, POLL_SECONDS, Ring
 from veza.domain.exports import LEASE, Claim, GivenBack
-from veza.domain.flags import Flag
+from veza.domain.flags import Flag, Flags
 from veza.store.errors import StoreError
 
 log = structlog.get_logger()
@@ -32,12 +32,6 @@ class Rows(HeldRows, Protocol):
 
     async def claim(self, limit: int, lease: timedelta, but: Collection[UUID] = ()) -> list[Claim]: ...
     async def next_due_in(self) -> float | None: ...
-
-
-class Flags(Protocol):
-    """`enabled` raises StoreError."""
-
-    async def enabled(self, flag: Flag) -> bool: ...
 
 
 class Jobs(Protocol):
@@ -66,7 +60,9 @@ def ring(ref: ExporterRef) -> None:
 class Exporter(Actor[Ring, ExporterView]):
     mailbox = Mailbox(1, full=Coalesce, why="rings say the same, and fold into one")
 
-    def __init__(self, rows: Rows, flags: Flags, office: Office, jobs: Jobs, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self, rows: Rows, flags: Callable[[], Flags], office: Office, jobs: Jobs, at_once: int = AT_ONCE
+    ) -> None:
         self._rows = rows
         self._flags = flags
         self._office = office
@@ -101,7 +97,7 @@ class Exporter(Actor[Ring, ExporterView]):
         if room <= 0:
             # One that has let go is about to be gone; one that has not will ring when it has.
             return BREATH_SECONDS if len(self._office.in_hand) < self._at_once else POLL_SECONDS
-        enabled = await self._flags.enabled(Flag.EXPORTS)
+        enabled = self._flags().is_on(Flag.EXPORTS)
         self._show(replace(self._view, switched_off=not enabled))
         if not enabled:
             return POLL_SECONDS

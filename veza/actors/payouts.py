@@ -39,12 +39,14 @@ from veza.domain.attempts import (
 )
 from veza.domain.audit import By
 from veza.domain.errors import Refusal, Unavailable
+from veza.domain.flags import Flag, Flags, feature_disabled
 from veza.domain.payments import KeyRefused
 from veza.domain.payouts import Claim, HoldReason, Transfer
 from veza.store.errors import StoreError
 
 log = structlog.get_logger()
 
+SORTED: Final = 1000  # transfers held, or released, in one statement of some 20 ms
 BY_HAND: Final = 4  # tries that admins asked for, beside the worker's: people click one at a time
 
 
@@ -56,6 +58,8 @@ class Store(Protocol):
     async def record(self, claim: Claim, outcome: Outcome, decision: Decision) -> Transfer | None: ...
     async def next_due_in(self, *, retries: bool) -> float | None: ...
     async def release_onboarded(self) -> int: ...
+    async def hold_switched_off(self, limit: int, *, retries: bool) -> int: ...
+    async def release_switched_on(self, limit: int) -> int: ...
 
 
 class Provider(Protocol):
@@ -99,12 +103,16 @@ class Payer(QueueWorker[Messages, Claim, Outcome, Decision, Transfer]):
         leases: Leases,
         random: Random,
         at_once: int = AT_ONCE,
+        flags: Callable[[], Flags] = Flags,
     ) -> None:
+        """``flags``: how they stand at the moment, as this process knows."""
         super().__init__(leases, at_once)
         self._store = store
         self._provider = provider
         self._policy = policy
         self._random = random
+        self._flags = flags
+        self._was_off = False
         self._by_hand = 0
 
     async def handle(self, message: Messages) -> object:
@@ -112,6 +120,8 @@ class Payer(QueueWorker[Messages, Claim, Outcome, Decision, Transfer]):
             case Ring():
                 self.ring()
                 return None
+            case RetryTransfer() if self._off:
+                return feature_disabled(Flag.PAYOUTS)
             case RetryTransfer(transfer_id, by):
                 if self._by_hand >= BY_HAND:
                     return Unavailable("Other transfers are being retried by hand just now; try again in a moment.")
@@ -135,18 +145,41 @@ class Payer(QueueWorker[Messages, Claim, Outcome, Decision, Transfer]):
 
     # -- the queue --------------------------------------------------------------------------------------------------
 
+    @property
+    def _off(self) -> bool:
+        return not self._flags().is_on(Flag.PAYOUTS)
+
     async def claim(self, limit: int, lease: timedelta) -> list[Claim]:
+        """Nothing while paying out is switched off: what falls due is held, and released when it is on again."""
+        if self._off:
+            self._was_off = True
+            await self._hold()
+            return []
+        if self._was_off:
+            await self._release()
+            self._was_off = False
         return await self._store.claim(limit, lease, retries=self._policy.automatic)
 
     async def next_due_in(self) -> float | None:
-        return await self._store.next_due_in(retries=self._policy.automatic)
+        return None if self._off else await self._store.next_due_in(retries=self._policy.automatic)
 
     async def heal(self) -> None:
-        """Release what slipped past its seller's coming on board (see the store)."""
+        """Release what slipped past its seller's coming on board (see the store), or past the switch."""
         if released := await self._store.release_onboarded():
             log.info("transfers_released", count=released)
+        await self._release()
+
+    async def _hold(self) -> None:
+        while held := await self._store.hold_switched_off(SORTED, retries=self._policy.automatic):
+            log.info("transfers_held_switched_off", count=held)
+
+    async def _release(self) -> None:
+        while released := await self._store.release_switched_on(SORTED):
+            log.info("transfers_released_switched_on", count=released)
 
     def question(self, claim: Claim) -> Callable[[Claim], Awaitable[Outcome]] | Outcome:
+        if self._off:
+            return self.interrupted  # it was claimed before: given back, as if it had not been
         match next_step(claim.transfer, claim.claimed_at, self._policy):
             case GiveUp():
                 return Exhausted()

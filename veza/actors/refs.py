@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from veza.actors.audit import AuditRef
 from veza.actors.core import Ref
 from veza.actors.exports import ExporterRef
+from veza.actors.flags import FlagsRef
 from veza.actors.live import Live
+from veza.actors.maintenance import MaintenanceRef
 from veza.actors.notifier import NotifierRef
 from veza.actors.onboarding import OnboardingRef
 from veza.actors.payments import Messages as PaymentsMessages
@@ -28,3 +31,6 @@ class Refs:
     live: Live
     notifier: NotifierRef
     exporter: ExporterRef
+    flags: FlagsRef
+    maintenance: MaintenanceRef
+    audit: AuditRef

@@ -114,7 +114,7 @@ HOLDABLE = frozenset({TransferStatus.PENDING, TransferStatus.FAILED})
 
 def check_may_hold(transfer: Transfer) -> None:
     """Raises Conflict for a transfer that an admin can't hold: it is in hand or over, or held for what must lift it."""
-    passing = transfer.hold_reason in (HoldReason.NOT_ONBOARDED, HoldReason.AWAITING_FUNDS)
+    passing = transfer.hold_reason in (HoldReason.NOT_ONBOARDED, HoldReason.AWAITING_FUNDS, HoldReason.FLAG)
     if transfer.status not in HOLDABLE and not passing:
         told = f"held as {transfer.hold_reason}" if transfer.hold_reason else transfer.status
         raise Conflict(f"A transfer that is {told} can't be held.", code="not_holdable")

@@ -13,19 +13,23 @@ from quart_trio import QuartTrio
 
 from veza.domain.errors import Invalid
 from veza.http import errors
+from veza.http.audit import Recorder
 from veza.http.body import Connection, VezaRequest
 from veza.http.deadline import seconds_for
 from veza.http.document import API, document
 from veza.http.edge import ASGIApp, Edge, trace
+from veza.http.maintenance import Gate
 from veza.http.parts import EXTENSION, Parts
 from veza.http.routes import (
     actors,
+    audit,
     auth,
     cloud,
     cloud_shares,
     disputes,
     erasure,
     exports,
+    flags,
     gear,
     gear_documents,
     health,
@@ -34,6 +38,7 @@ from veza.http.routes import (
     invoices,
     ledger,
     live_status,
+    maintenance,
     media,
     notifications,
     objects,
@@ -82,6 +87,9 @@ BLUEPRINTS = (
     cloud_shares.api,
     objects.api,
     exports.api,
+    flags.api,
+    maintenance.api,
+    audit.api,
     actors.api,
 )  # fmt: skip
 """Served under ``/api/v1``: a line each."""
@@ -107,12 +115,18 @@ class VezaApp(QuartTrio):
     def bind(self, parts: Parts) -> None:
         """Give the routes what they work with. The composition root does this once, before it listens."""
         self.extensions[EXTENSION] = parts
+        app: ASGIApp = live_status.Desk(cast(ASGIApp, self.asgi_app), parts)
+        observers = []
+        if parts.outbox is not None:
+            app = recorder = Recorder(app, parts.outbox, parts.new_id, parts.clock)
+            observers.append(recorder.observe)
         self.edge = Edge(
-            live_status.Desk(cast(ASGIApp, self.asgi_app), parts),
+            Gate(app, parts),
             new_id=parts.new_id,
             max_in_flight=parts.settings.max_in_flight,
             leaving=parts.leaving,
             trusted_proxies=parts.settings.trusted_proxies,
+            observers=observers,
         )
 
     @property
@@ -132,6 +146,7 @@ class VezaApp(QuartTrio):
         seconds = self.parts.settings.deadline_seconds
         if request.url_rule is not None:
             trace().route = request.url_rule.rule
+            trace().values = request.view_args or {}
             seconds = seconds_for(self.view_functions[request.url_rule.endpoint], seconds)
         with trio.move_on_after(seconds) as scope:
             trace().deadline = scope

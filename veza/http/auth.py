@@ -19,7 +19,7 @@ from veza.domain.audit import By
 from veza.domain.errors import Forbidden, Unauthenticated
 from veza.domain.refunds import Asker
 from veza.http.edge import trace
-from veza.http.parts import parts
+from veza.http.parts import Parts, parts
 from veza.http.tokens import TokenType
 
 P = ParamSpec("P")
@@ -107,13 +107,18 @@ async def identify() -> Caller | None:
     """
     if "caller" not in g:
         token = bearer()
-        g.caller = None if token is None else await _behind(token)
+        g.caller = None if token is None else await behind(token, parts())
     return caller_if_any()
 
 
 def bearer() -> str | None:
+    """The request's bearer token, unread."""
+    return bearer_in(request.headers.get("Authorization", ""))
+
+
+def bearer_in(authorization: str) -> str | None:
     """The token in ``Authorization: Bearer`` (RFC 6750, section 2.1), unread."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, token = authorization.partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
@@ -124,9 +129,10 @@ async def _require() -> Caller:
     return found
 
 
-async def _behind(token: str) -> Caller:
-    claims = parts().tokens.read(token, TokenType.ACCESS)
-    user = await parts().sessions.user_of(claims.session_id, claims.user_id, parts().clock())
+async def behind(token: str, parts: Parts) -> Caller:
+    """Whose access token this is. Raises Unauthenticated for one that does not hold."""
+    claims = parts.tokens.read(token, TokenType.ACCESS)
+    user = await parts.sessions.user_of(claims.session_id, claims.user_id, parts.clock())
     if user is None:
         raise Unauthenticated("This session is over; sign in again.", code="session_over")
     trace().user_id = user.id

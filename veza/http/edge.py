@@ -8,7 +8,7 @@ the handler and its hooks with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -63,6 +63,11 @@ class Trace:
     finished: bool = False
     seated: bool = False
     deadline: trio.CancelScope | None = None
+    address: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Of the parameters in the route's path."""
+    place: bool | None = None
+    """Whether a place is kept for its entry in the audit; None if it gets no entry."""
 
     @property
     def outcome(self) -> str:
@@ -150,6 +155,7 @@ class Edge:
         _seats.set(self.seats)
         structlog.contextvars.bind_contextvars(request_id=trace.request_id)
         self._look_behind_proxies(scope)
+        trace.address = scope["client"][0] if scope["client"] else None
         send = self._sender(trace, send)
         try:
             if self.seats.full and not scope["path"].startswith(NEVER_SHED):
@@ -252,11 +258,17 @@ def _first_words(error: BaseException) -> str:
 
 
 async def _answer(trace: Trace, receive: Receive, send: Send, status: int, code: str, error: str) -> None:
-    """Answer without the app, reading the body away meanwhile: a full queue would hold up the server's side of it."""
+    """Answer without the app."""
     body = error_json(error=error, code=code, request_id=trace.request_id)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json")]
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append((b"retry-after", RETRY_AFTER))
+    await answer(receive, send, status, headers, body)
+
+
+async def answer(receive: Receive, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    """Answer without the app, reading the body away meanwhile: a full queue would hold up the server's side of it."""
+    headers = [*headers, (b"content-length", str(len(body)).encode())]
     ended = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_read_away, receive, ended)

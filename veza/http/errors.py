@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from veza.actors.core import errors as runtime
 from veza.domain import errors as domain
+from veza.domain.maintenance import UnderMaintenance
 from veza.http.edge import trace
 from veza.http.envelope import Problem, error_json
 from veza.store import errors as store
@@ -122,7 +123,7 @@ def _refusal(refusal: domain.Refusal) -> Answer:
     headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(refusal, domain.TooMany):
+    if isinstance(refusal, domain.TooMany | UnderMaintenance):
         headers["Retry-After"] = str(refusal.retry_after)
     return Answer(status, refusal.code, sentence, details, headers)
 

@@ -10,9 +10,12 @@ from uuid import UUID
 import trio
 from quart import current_app
 
+from veza.actors.audit import Outbox
 from veza.actors.core import SupervisorView
 from veza.actors.refs import Refs
+from veza.domain.flags import Flags
 from veza.domain.ids import Clock, NewId
+from veza.domain.maintenance import Maintenance
 from veza.domain.orders import Terms
 from veza.domain.stream_keys import StreamKeys
 from veza.gateways.invoice_pdf import Printer
@@ -25,6 +28,7 @@ from veza.http.proxies import Networks
 from veza.http.states import States
 from veza.http.tokens import Tokens
 from veza.store.accounts import Accounts
+from veza.store.audit import AuditRows
 from veza.store.catalog import Catalog
 from veza.store.cloud import CloudRows
 from veza.store.connect import Connect
@@ -32,7 +36,6 @@ from veza.store.debts import Debts
 from veza.store.disputes import Disputes
 from veza.store.erasure import Erasures
 from veza.store.exports import ExportRows
-from veza.store.flags import Flags
 from veza.store.gear import GearRows
 from veza.store.invoices import Invoices
 from veza.store.ledger import Ledger
@@ -172,6 +175,12 @@ class Parts:
     """Set at SIGTERM: ``/readyz`` says not ready, and every answer closes its connection."""
     stopping: trio.Event = field(default_factory=trio.Event)
     """Set when accepting stops: event streams end, so that they do not hold the drain."""
+    flags: Callable[[], Flags] = field(default_factory=lambda: Flags)
+    """How the feature flags stand, as this process knows, read without a message; all on where nobody keeps them."""
+    maintenance: Callable[[], Maintenance] = field(default_factory=lambda: Maintenance)
+    """Whether the doors are closed, likewise."""
+    outbox: Outbox | None = field(default_factory=lambda: None)
+    """Where finished requests leave their audit entries. Where nobody writes them there is none."""
 
     refs: Refs
     accounts: Accounts
@@ -206,8 +215,8 @@ class Parts:
     tags: Tags
     cloud: CloudRows
     links: Links
-    flags: Flags
     exports: ExportRows
+    audit: AuditRows
 
     @classmethod
     def only(cls, **some: Any) -> Parts:

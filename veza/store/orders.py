@@ -8,6 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from veza.domain.errors import Conflict, NotFound
+from veza.domain.flags import ALL_ON, Flag, Flags
 from veza.domain.ids import NewId
 from veza.domain.orders import (
     CartLine,
@@ -94,17 +95,21 @@ class Orders:
         now: datetime,
         new_id: NewId,
         expected_total_cents: int | None = None,
+        flags: Flags = ALL_ON,
     ) -> Placed:
-        """Place an order, or find the one that an earlier request under the same key placed.
+        """Place an order, or find the one that an earlier request under the same key placed, also while ordering is
+        switched off.
 
         Its payment is for the payments actor to open: the committed row is the intent. Raises Invalid and Conflict as
-        `veza.domain.orders.place` does, and Conflict for a key that came with another body or is still in flight.
+        `veza.domain.orders.place` does, Conflict for a key that came with another body or is still in flight, and
+        Forbidden while ordering is switched off.
         """
         check_cart(lines)
         async with self._db.transaction() as tx:
             order_id = new_id()
             if key is not None and not await reserve(tx, buyer_id, ROUTE, key, order_id, IN_FLIGHT):
                 return Placed(await _take_up(tx, buyer_id, key), repeated=True)
+            flags.check(Flag.CHECKOUT)
             # Before any product's row, as a key's does: who erases the buyer holds what others may wait for.
             if key is None:
                 await tx.execute(HOLD_BUYER, buyer_id)

@@ -20,6 +20,7 @@ from veza.domain.attempts import (
 from veza.domain.audit import By
 from veza.domain.connect import REFUSED_AGAIN
 from veza.domain.errors import Conflict, NotFound, Refusal
+from veza.domain.flags import Flag
 from veza.domain.ids import NewId
 from veza.domain.payouts import (
     Claim,
@@ -32,6 +33,7 @@ from veza.domain.payouts import (
 )
 from veza.store import audit
 from veza.store.bridge import Database, Record, Transaction
+from veza.store.flags import is_on
 from veza.store.recovery import reduce
 
 COLUMNS: Final = ", ".join(field.name for field in fields(Transfer))
@@ -40,6 +42,7 @@ COLUMNS: Final = ", ".join(field.name for field in fields(Transfer))
 CLAIMABLE: Final = """
 (open_refunds = 0 AND (status = 'pending' OR $3 AND (status = 'failed' OR hold_reason = 'awaiting_funds')))
 """
+SWITCHED_ON: Final = is_on(Flag.PAYOUTS)
 
 # The claim's own columns, for the worker and an admin alike. The account is the one that the present key was first used
 # with: a key must never be used with two.
@@ -58,10 +61,10 @@ INTENT: Final = """
 
 CLAIM: Final = f"""
 WITH lapsed AS (
-    SELECT id FROM transfers WHERE claim_id IS NOT NULL AND claimed_until <= now()
+    SELECT id FROM transfers WHERE claim_id IS NOT NULL AND claimed_until <= now() AND {SWITCHED_ON}
     ORDER BY claimed_until LIMIT $1 FOR UPDATE SKIP LOCKED
 ), due AS (
-    SELECT id FROM transfers WHERE next_retry_at <= now() AND {CLAIMABLE}
+    SELECT id FROM transfers WHERE next_retry_at <= now() AND {CLAIMABLE} AND {SWITCHED_ON}
     ORDER BY next_retry_at, id LIMIT $1 - (SELECT count(*) FROM lapsed) FOR UPDATE SKIP LOCKED
 ), mine AS (
     SELECT id FROM lapsed UNION ALL SELECT id FROM due
@@ -183,6 +186,33 @@ FROM (
 ) AS waiting
 """
 
+# While paying out is switched off, what falls due is held for that; what is held for another reason stays so. Whoever
+# holds has the flag's row first, so that nothing is held any more once it was switched on.
+STAYS_OFF: Final = f"SELECT true FROM feature_flags WHERE name = '{Flag.PAYOUTS}' AND NOT enabled FOR SHARE"
+HOLD_DUE: Final = f"""
+WITH due AS (
+    SELECT id FROM transfers
+    WHERE next_retry_at <= now() AND hold_reason IS NULL AND {CLAIMABLE.replace("$3", "$2")}
+    ORDER BY next_retry_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+UPDATE transfers SET status = 'held', hold_reason = 'flag', next_retry_at = NULL, updated_at = now()
+FROM due WHERE transfers.id = due.id
+"""
+HELD_BY_FLAG: Final = f"""
+SELECT EXISTS (SELECT FROM transfers WHERE status = 'held' AND hold_reason = 'flag') AND {SWITCHED_ON}
+"""
+RELEASE_DUE: Final = f"""
+WITH kept AS (
+    SELECT id FROM transfers WHERE status = 'held' AND hold_reason = 'flag' AND {SWITCHED_ON}
+    ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+UPDATE transfers SET updated_at = now(),
+    status = CASE WHEN disputed THEN 'held' ELSE 'pending' END,
+    hold_reason = CASE WHEN disputed THEN 'disputed' END,
+    next_retry_at = CASE WHEN NOT disputed THEN now() END
+FROM kept WHERE transfers.id = kept.id
+"""
+
 RELEASABLE: Final = """
 SELECT EXISTS (SELECT FROM transfers JOIN connect_accounts ON user_id = seller_id
                WHERE status = 'held' AND hold_reason = 'not_onboarded' AND transfers_active)
@@ -235,7 +265,8 @@ class Payouts:
     async def claim(self, limit: int, lease: timedelta, *, retries: bool) -> list[Claim]:
         """Take at most ``limit`` transfers in hand: those whose claim has lapsed, then those due, oldest first.
 
-        Without ``retries`` only first tries are due. Whoever claims at the same time gets others.
+        Without ``retries`` only first tries are due. Whoever claims at the same time gets others. None while paying out
+        is switched off.
         """
         async with self._db.transaction() as tx:
             rows = await tx.fetch(CLAIM, limit, lease, retries)
@@ -285,6 +316,23 @@ class Payouts:
             return 0
         async with self._db.transaction() as tx:
             return _count(await tx.execute(RELEASE, self._delay))
+
+    async def hold_switched_off(self, limit: int, *, retries: bool) -> int:
+        """Hold at most ``limit`` of what is due, for the reason that paying out is switched off. Answers how many.
+
+        None if it is on by now, whatever the caller was told.
+        """
+        async with self._db.transaction() as tx:
+            if await tx.fetchval(STAYS_OFF) is None:
+                return 0
+            return _count(await tx.execute(HOLD_DUE, limit, retries))
+
+    async def release_switched_on(self, limit: int) -> int:
+        """Make at most ``limit`` due of what was so held, if paying out is on again. Answers how many."""
+        if not await self._db.fetchval(HELD_BY_FLAG):
+            return 0
+        async with self._db.transaction() as tx:
+            return _count(await tx.execute(RELEASE_DUE, limit))
 
     async def hold(self, transfer_id: UUID, by: By, reason: str) -> Transfer:
         """Keep a transfer from being tried until an admin releases it. Raises NotFound, Conflict."""

@@ -183,7 +183,7 @@ ACCOUNT: Final[Mapping[str, Table]] = {
         {"body_sha256": HASH, "in_flight_until": QUEUE},
     ),
     "audit_entries": Shown(
-        "What you did that is written down for whoever has to answer for it: by admins, and with money.",
+        "What you did: every request that could change something, and what you did with money or as an admin.",
         "t.actor_id = $1",
         {
             "id": "the entry",
@@ -193,6 +193,8 @@ ACCOUNT: Final[Mapping[str, Table]] = {
             "resource": "to what",
             "request_id": "the request by which you did it",
             "address": "the network address you came from",
+            "method": "how it was asked for; nothing where it was written down by itself",
+            "status": "what was answered, as a number; nothing where you had left by then",
         },
         {"details": "it may tell of other people"},
     ),
@@ -508,11 +510,11 @@ MONEY: Final[Mapping[str, Table]] = {
         {
             "requested_by": "CASE WHEN t.requested_by = $1 THEN t.requested_by END",
             "decided_by": "CASE WHEN t.decided_by = $1 THEN t.decided_by END",
-            "amount_cents": f"CASE WHEN {BOUGHT} THEN t.amount_cents END",
-            "credit_note_number": f"CASE WHEN {BOUGHT} THEN t.credit_note_number END",
             "reason": "CASE WHEN t.requested_by = $1 THEN t.reason END",
             "details": "CASE WHEN t.requested_by = $1 THEN t.details END",
             "decision_reason": "CASE WHEN t.decided_by = $1 THEN t.decision_reason END",
+            "amount_cents": f"CASE WHEN {BOUGHT} THEN t.amount_cents END",
+            "credit_note_number": f"CASE WHEN {BOUGHT} THEN t.credit_note_number END",
         },
     ),
     "refund_items": Shown(
@@ -696,6 +698,10 @@ PLATFORM: Final[Mapping[str, Table]] = {
     "number_series": Impersonal("the last invoice number of each year", ("series", "year", "last")),
     "schedules": Impersonal("when what is done by the clock is due", ("name", "due_at")),
     "feature_flags": Impersonal("which features are switched on", ("name", "enabled", "updated_at")),
+    "maintenance": Impersonal(
+        "whether the doors are closed, and what is said of it",
+        ("one", "enabled", "message", "expected_end", "updated_at"),
+    ),
     "live_processes": Impersonal("how many watch each stream, of nobody in particular", ("id", "seen_at", "viewers")),
     "orphans": Impersonal("bytes that no row names any more, until they are removed", ("object_key", "since")),
     "tags": Impersonal("how often each tag is in use", ("tag", "key", "uses")),

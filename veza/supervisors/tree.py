@@ -9,15 +9,19 @@ from functools import partial
 from random import Random
 from uuid import UUID
 
+from veza.actors.audit import AuditKeeper, MonthMinder, Outbox
 from veza.actors.disputes import Disputer
 from veza.actors.export_contents import Contents, Tally
 from veza.actors.export_job import ExportActor, Office
 from veza.actors.exports import AT_ONCE as EXPORTS
 from veza.actors.exports import Exporter, ExporterRef
 from veza.actors.exports import ring as ring_exporter
+from veza.actors.flags import FlagKeeper
+from veza.actors.flags import current as current_flags
 from veza.actors.ingest_poller import IngestPoller
 from veza.actors.janitor import Janitor
 from veza.actors.live import Live, NoSessions
+from veza.actors.maintenance import MaintenanceKeeper
 from veza.actors.notifier import Notifier
 from veza.actors.onboarding import Onboarder
 from veza.actors.payments import Payments
@@ -33,6 +37,7 @@ from veza.actors.stream_session import StreamSessionActor
 from veza.actors.warranties import WarrantyMinder
 from veza.domain.attempts import RetryPolicy
 from veza.domain.audience import Audience
+from veza.domain.flags import Flags
 from veza.domain.ids import Clock, NewId
 from veza.domain.ingest import Watch
 from veza.domain.live import StreamSession, Timing
@@ -41,12 +46,14 @@ from veza.gateways.hyperswitch import Hyperswitch
 from veza.gateways.ingest import Ingest
 from veza.gateways.objects import Objects
 from veza.gateways.stripe import Stripe
+from veza.store.audit import AuditRows
 from veza.store.connect import Connect
 from veza.store.disputes import Disputes
 from veza.store.export_data import ExportData
 from veza.store.exports import ExportRows
-from veza.store.flags import Flags
+from veza.store.flags import FlagRows
 from veza.store.live import LiveRows
+from veza.store.maintenance import MaintenanceRows
 from veza.store.notifications import Notifications
 from veza.store.orphans import Orphans
 from veza.store.payments import Payments as PaymentRows
@@ -96,7 +103,11 @@ class TreeParts:
     objects: Objects
     object_grace: timedelta
     orphans: Orphans
-    flags: Flags
+    flags: FlagRows
+    maintenance: MaintenanceRows
+    audit: AuditRows
+    outbox: Outbox
+    audit_retention_days: int
 
 
 def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
@@ -104,9 +115,21 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
 
     Children start in this order and stop in the reverse: who rings stops before who is rung.
     """
+
+    def flags_changed() -> None:
+        ring(payouts.ref)
+        ring_exporter(exporter)
+
+    keeper = permanent("keeper", lambda: AuditKeeper(parts.audit, parts.outbox))
+    months = permanent("months", lambda: MonthMinder(parts.audit, parts.audit_retention_days))
+    # First, so that it stops last: with all that was done before.
+    audit = one_for_one("audit", keeper, months, intensity=BLIPS)
+    flags = permanent("flags", lambda: FlagKeeper(parts.flags, flags_changed))
+    flags_now = partial(current_flags, flags.ref)
+    maintenance = permanent("maintenance", lambda: MaintenanceKeeper(parts.maintenance))
     payouts = permanent(
         "payouts",
-        lambda: Payer(parts.payouts, parts.stripe, parts.retry_policy, parts.leases, parts.random),
+        lambda: Payer(parts.payouts, parts.stripe, parts.retry_policy, parts.leases, parts.random, flags=flags_now),
     )
     onboarding = permanent("onboarding", lambda: Onboarder(parts.connect, parts.stripe, payouts.ref))
     reversals = permanent(
@@ -143,7 +166,7 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
     money = one_for_one("money", *children, intensity=BLIPS)
     on_air, live = _live(parts)
     notifier = permanent("notifier", lambda: Notifier(parts.notifications))
-    exporting, exporter = _exporting(parts)
+    exporting, exporter = _exporting(parts, flags_now)
     refs = Refs(
         payments.ref,
         payouts.ref,
@@ -155,16 +178,23 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
         live,
         notifier.ref,
         exporter,
+        flags.ref,
+        maintenance.ref,
+        keeper.ref,
     )
     warranties = permanent("warranties", lambda: WarrantyMinder(parts.warranties))
     janitor = permanent(
         "janitor",
         lambda: Janitor(parts.orphans, parts.exports, parts.objects, parts.clock, parts.object_grace),
     )
-    return one_for_one("veza", notifier, warranties, janitor, exporting, money, *on_air, intensity=BLIPS), refs
+    # Before all who read them. They know nothing of each other.
+    switches = one_for_one("switches", flags, maintenance, intensity=BLIPS)
+    return one_for_one(
+        "veza", audit, switches, notifier, warranties, janitor, exporting, money, *on_air, intensity=BLIPS
+    ), refs
 
 
-def _exporting(parts: TreeParts) -> tuple[Supervisor, ExporterRef]:
+def _exporting(parts: TreeParts, flags: Callable[[], Flags]) -> tuple[Supervisor, ExporterRef]:
     """Who finds the exports that are due, and who makes each: one that crashed is gone, its row is due again."""
 
     def contents(user_id: UUID, made_at: datetime, tally: Tally) -> Callable[[Archive], Awaitable[None]]:
@@ -176,7 +206,7 @@ def _exporting(parts: TreeParts) -> tuple[Supervisor, ExporterRef]:
         return ExportActor(export_id, office)
 
     jobs = dynamic("exports", export, limit=EXPORTS, restart=Restart.TEMPORARY)
-    exporter = permanent("exporter", lambda: Exporter(parts.exports, parts.flags, office, jobs))
+    exporter = permanent("exporter", lambda: Exporter(parts.exports, flags, office, jobs))
     office.changed = partial(ring_exporter, exporter.ref)
     return one_for_one("exporting", jobs, exporter, intensity=BLIPS), exporter.ref
 

@@ -21,7 +21,6 @@ from veza.gateways.objects.links import Links
 from veza.gateways.objects.local import LocalObjects
 from veza.store.bridge import Database
 from veza.store.cloud import CloudRows
-from veza.store.flags import Flags
 
 FILES = "/cloud/files"
 QUOTA = 1000
@@ -97,7 +96,7 @@ async def open_locker(db: Database, folder: Path, **settings: Any) -> AsyncItera
     people = People()
     links = Links(SECRET, limits["base_url"], people.clock)
     async with LocalObjects.open(folder, links) as objects:
-        more = {"cloud": CloudRows(db), "objects": objects, "flags": Flags(db), "links": links}
+        more = {"cloud": CloudRows(db), "objects": objects, "links": links}
         async with open_desk(db, more=more, people=people, **limits | settings) as desk:
             yield Locker(desk, folder)
 

@@ -22,26 +22,17 @@ async def locker(db: Database, tmp_path: Path) -> AsyncIterator[Locker]:
             yield opened
 
 
-async def switch(db: Database, *, on: bool) -> None:
-    async with db.transaction() as tx:
-        await tx.execute(
-            "INSERT INTO feature_flags (name, enabled) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET enabled = $2",
-            Flag.UPLOADS,
-            on,
-        )
-
-
 async def test_nothing_is_uploaded_or_replaced_until_it_is_on_again(locker: Locker) -> None:
     ann = await locker.desk.sign_up("ann")
     made = await locker.kept(ann, b"one")
-    await switch(locker.desk.db, on=False)
+    locker.desk.board.switch_off(Flag.UPLOADS)
     before = locker.objects()
     assert refusal(await locker.upload(ann, b"two")) == (403, "feature_disabled")
     assert refusal(await locker.replace(ann, made["id"], b"two")) == (403, "feature_disabled")
     assert refusal(await locker.upload(None)) == (401, "unauthenticated")
     assert locker.objects() == before
     assert data(await locker.get(f"{FILES}/{made['id']}", ann)) == made
-    await switch(locker.desk.db, on=True)
+    locker.desk.board.switch_off()
     assert (await locker.upload(ann, b"two")).status_code == 201
     assert (await locker.replace(ann, made["id"], b"two")).status_code == 200
 
@@ -49,7 +40,7 @@ async def test_nothing_is_uploaded_or_replaced_until_it_is_on_again(locker: Lock
 async def test_who_uploads_is_told_before_the_bytes_are_sent(locker: Locker) -> None:
     ann = await locker.desk.sign_up("ann")
     made = await locker.kept(ann)
-    await switch(locker.desk.db, on=False)
+    locker.desk.board.switch_off(Flag.UPLOADS)
     for method, path in (("POST", FILES), ("PUT", f"{FILES}/{made['id']}/content")):
         answer = await locker.announce(ann, method, path, 500)
         assert answer.startswith("HTTP/1.1 403 ")
@@ -62,7 +53,7 @@ async def test_what_is_kept_is_fetched_snapshotted_restored_shared_and_deleted(l
     file = f"{FILES}/{made['id']}"
     data(await locker.call("POST", f"{file}/versions", ann))
     await locker.replace(ann, made["id"], b"second")
-    await switch(locker.desk.db, on=False)
+    locker.desk.board.switch_off(Flag.UPLOADS)
     assert await locker.content(ann, made) == b"second"
     assert data(await locker.call("POST", f"{file}/versions", ann))["version"] == 2
     assert data(await locker.call("POST", f"{file}/restore/1", ann))["version"] == 3

@@ -24,7 +24,6 @@ from veza.gateways.objects.links import Links
 from veza.gateways.objects.local import LocalObjects
 from veza.store.bridge import Database
 from veza.store.exports import ExportRows
-from veza.store.flags import Flags
 
 DAY = timedelta(days=1)
 BASE = "https://veza.example"
@@ -91,7 +90,6 @@ async def counter(db: Database, tmp_path: Path) -> AsyncIterator[Counter]:
                 "exports": rows,
                 "objects": objects,
                 "links": links,
-                "flags": Flags(db),
                 "refs": SimpleNamespace(exporter=bell),
             }
             async with open_desk(db, more=more, people=people) as desk:
@@ -214,8 +212,7 @@ async def test_the_list_has_pages_the_newest_first(counter: Counter) -> None:
 async def test_none_is_asked_for_while_the_feature_is_switched_off_and_those_there_are_stay(counter: Counter) -> None:
     ann = await counter.desk.sign_up("Ann")
     asked = await counter.asked(ann)
-    async with counter.desk.db.transaction() as tx:
-        await tx.execute("INSERT INTO feature_flags (name, enabled) VALUES ($1, false)", Flag.EXPORTS)
+    counter.desk.board.switch_off(Flag.EXPORTS)
     assert refusal(await counter.post(ann)) == (403, "feature_disabled")
     assert (await counter.get(ann, f"{EXPORTS}/{asked['id']}"))["status"] == "queued"
     assert len(counter.bell.rung) == 1

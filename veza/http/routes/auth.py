@@ -24,6 +24,8 @@ from veza.domain.accounts import (
     begin_session,
 )
 from veza.domain.errors import NotFound, Refusal, Unauthenticated, Unavailable
+from veza.domain.flags import Flag
+from veza.domain.maintenance import under_maintenance
 from veza.gateways.passwords import Verdict
 from veza.http.auth import bearer, caller, login_required
 from veza.http.edge import trace
@@ -98,7 +100,11 @@ SignedIn = tuple[Envelope[SignedInOut], int, dict[str, str]]
 @validate_request(RegisterBody)
 @validate_response(Envelope[SignedInOut], 201)
 async def register(data: RegisterBody) -> SignedIn:
-    """Open an account and sign in. 409 if the username or the email is taken, in whatever case."""
+    """Open an account and sign in. 409 if the username or the email is taken, in whatever case.
+
+    403 `feature_disabled` while signing up is switched off.
+    """
+    parts().flags().check(Flag.REGISTRATION)
     hashed = await parts().passwords.hash(data.password.get_secret_value())
     now = parts().clock()
     user = User(parts().new_id(), data.username, data.email, Role.USER, created_at=now, updated_at=now)
@@ -110,7 +116,10 @@ async def register(data: RegisterBody) -> SignedIn:
 @validate_request(LoginBody)
 @validate_response(Envelope[SignedInOut])
 async def login(data: LoginBody) -> SignedIn:
-    """Sign in with email and password; an unknown email and a wrong password are told alike."""
+    """Sign in with email and password; an unknown email and a wrong password are told alike.
+
+    During maintenance admins alone come in; the others are told so once their password is checked.
+    """
     user, session = await _sign_in(data.email, data.password.get_secret_value())
     return _signed_in(user, session)
 
@@ -119,12 +128,17 @@ async def login(data: LoginBody) -> SignedIn:
 @validate_request(RefreshBody)
 @validate_response(Envelope[SignedInOut])
 async def refresh(data: RefreshBody) -> SignedIn:
-    """A new pair for the refresh token of the body or the cookie. Each is good once; a second use ends the session."""
+    """A new pair for the refresh token of the body or the cookie. Each is good once; a second use ends the session.
+
+    During maintenance an admin's is taken; the others' stay good, and are to be shown again when it is over.
+    """
     token = data.refresh_token.get_secret_value() if data.refresh_token else request.cookies.get(COOKIE)
     if not token:
         raise Unauthenticated("Send a refresh token, in the body or as the cookie.")
     claims = parts().tokens.read(token, TokenType.REFRESH)
     trace().user_id = claims.user_id
+    if parts().maintenance().enabled:
+        _let_in(await parts().sessions.user_of(claims.session_id, claims.user_id, parts().clock()))
     outcome = await parts().sessions.refresh(
         claims.session_id,
         claims.user_id,
@@ -200,11 +214,19 @@ async def _sign_in(email: str, password: str) -> tuple[User, Session]:
         verdict = await parts().passwords.verify(password, found.password_hash if found else None)
         if found is None or verdict is Verdict.WRONG:
             raise Unauthenticated("The email or the password is wrong.", code="invalid_credentials")
+        _let_in(found.user)
         rehashed = await parts().passwords.hash(password) if verdict is Verdict.STALE else None
         session = _begin(found.user)
         if await parts().accounts.sign_in(found, session, rehashed=rehashed):
             return found.user, session
     raise Unavailable("The password is being changed; try again.")
+
+
+def _let_in(user: User | None) -> None:
+    """Raises UnderMaintenance for who is no admin, while it is on. What becomes of nobody, others say."""
+    maintenance = parts().maintenance()
+    if maintenance.enabled and user is not None and user.role is not Role.ADMIN:
+        raise under_maintenance(maintenance, parts().clock())
 
 
 def _begin(user: User) -> Session:

@@ -199,7 +199,7 @@ async def post_file() -> tuple[Envelope[CloudFileOut], int]:
     It may be empty. 413 `quota_exceeded` for more than what is left of one's quota, 413 `too_large` for more than an
     upload may have, 409 `too_many_files` at ten thousand, 403 `feature_disabled` while uploading is switched off.
     """
-    await parts().flags.check(Flag.UPLOADS)
+    parts().flags().check(Flag.UPLOADS)
     owner_id, quota = caller().user.id, parts().settings.cloud_quota_bytes
     usage = await parts().cloud.usage(owner_id)
     check_new_file(usage.files)  # and again, with the quota, once it is here
@@ -301,7 +301,7 @@ async def put_content(file_id: UUID) -> Envelope[CloudFileOut]:
     413 `quota_exceeded` for more than what is left of one's quota once that is gone, 403 `feature_disabled` while
     uploading is switched off: a snapshot can be restored all the same.
     """
-    await parts().flags.check(Flag.UPLOADS)
+    parts().flags().check(Flag.UPLOADS)
     owner_id, quota = caller().user.id, parts().settings.cloud_quota_bytes
     await parts().cloud.get(owner_id, file_id)
     usage = await parts().cloud.usage(owner_id, without=file_id)

@@ -62,7 +62,7 @@ async def post_export() -> tuple[Envelope[ExportOut], int]:
 
     429 within a day of asking for the last, unless that failed.
     """
-    await parts().flags.check(Flag.EXPORTS)
+    parts().flags().check(Flag.EXPORTS)
     export = await parts().exports.ask(caller().id, parts().clock())
     exports.ring(parts().refs.exporter)
     return Envelope[ExportOut](data=await _shown(export)), 202

@@ -176,7 +176,8 @@ async def post_order(data: OrderBody) -> tuple[Envelope[OrderOut], int]:
 
     An ``Idempotency-Key`` header names the request for 24 hours: repeating it answers with the same order. 409 for what
     is not on sale, one's own product, another total than expected, a key that came with another body or is in flight.
-    503 when the payment cannot be opened now: the same key goes on where it stopped.
+    503 when the payment cannot be opened now: the same key goes on where it stopped. 403 `feature_disabled` while
+    ordering is switched off, but for a key that made its order before.
     """
     placed = await parts().orders.place(
         caller().id,
@@ -186,6 +187,7 @@ async def post_order(data: OrderBody) -> tuple[Envelope[OrderOut], int]:
         now=parts().clock(),
         new_id=parts().new_id,
         expected_total_cents=data.expected_total_cents,
+        flags=parts().flags(),
     )
     order = await _with_payment(placed.order)
     return Envelope[OrderOut](data=_order(order)), 201

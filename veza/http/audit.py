@@ -1,0 +1,99 @@
+"""What of each request goes into the audit: every one that may change something and reached a route.
+
+Never a body, a query, a header or a path: an entry has the route's words and the ids in it, and nothing else of what
+was sent. Admin mutations are not written here; each is written in its own transaction, by whoever makes it.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from http import HTTPStatus
+from typing import Final
+
+from veza.actors.audit import Outbox
+from veza.domain.audit import Entry, Param, Segment, action_of, resource_of
+from veza.domain.ids import Clock, NewId
+from veza.http.document import API
+from veza.http.edge import NEVER_SHED, RETRY_AFTER, ASGIApp, Receive, Scope, Send, Trace, answer, trace
+from veza.http.envelope import error_json
+
+CHANGING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+SKIPPED: Final = (
+    *(prefix + path for prefix in ("", API) for path in ("/health", "/metrics", "/swagger")),
+    f"{API}/admin/",
+    f"{API}/hooks/",
+)
+"""What begins so gets no entry: what the reference names, and the ingest server's hooks, which no person sends."""
+
+PARAM: Final = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")  # as werkzeug writes them: <uuid:file_id>
+
+
+def is_audited(method: str, path: str) -> bool:
+    return method in CHANGING and not path.startswith(SKIPPED)
+
+
+class Recorder:
+    """Stands before the app, inside the edge. Lets in what has a place for its entry, and leaves the entry there as
+    soon as the request is over, however that came about."""
+
+    def __init__(self, app: ASGIApp, outbox: Outbox, new_id: NewId, clock: Clock) -> None:
+        self._app = app
+        self._outbox = outbox
+        self._new_id = new_id
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and is_audited(scope["method"], scope["path"]):
+            current = trace()
+            current.place = self._outbox.reserve()
+            # Money's callers come in all the same. While the database is away they are told so, and come again.
+            if not current.place and not scope["path"].startswith(NEVER_SHED):
+                await _turn_away(current, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def observe(self, finished: Trace) -> None:
+        """Called by the edge when all is over; cheap, and waits for nothing."""
+        if finished.place is None:
+            return
+        if finished.place:
+            self._outbox.release()
+        if finished.route is not None:
+            self._outbox.add(self._entry(finished, finished.route))
+
+    def _entry(self, finished: Trace, route: str) -> Entry:
+        path = segments(route)
+        return Entry(
+            self._new_id(),
+            self._clock(),
+            finished.user_id,
+            action_of(finished.method, path),
+            resource_of(path, finished.values, finished.user_id),
+            finished.method,
+            finished.status,
+            finished.request_id,
+            finished.address,
+        )
+
+
+async def _turn_away(current: Trace, receive: Receive, send: Send) -> None:
+    body = error_json(
+        error="What is done can't be written down just now; try again.",
+        code="overloaded",
+        request_id=current.request_id,
+    )
+    headers = [(b"content-type", b"application/json"), (b"retry-after", RETRY_AFTER)]
+    await answer(receive, send, HTTPStatus.SERVICE_UNAVAILABLE, headers, body)
+
+
+@cache
+def segments(route: str) -> tuple[Segment, ...]:
+    """A route's path below the API's, cut up. There are as many as there are routes."""
+    return tuple(_segment(each) for each in route.removeprefix(API).strip("/").split("/"))
+
+
+def _segment(text: str) -> Segment:
+    found = PARAM.fullmatch(text)
+    return Param(found[1]) if found else text

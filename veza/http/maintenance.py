@@ -1,0 +1,106 @@
+"""Maintenance, as requests meet it: everyone but an admin is turned away, in front of everything that could answer.
+
+While it is off that costs a look at a snapshot. While it is on, a bearer token costs a look at whose it is. Who is in
+already is not put out: requests under way finish, and a stream of events goes on until its client comes back.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from functools import cache
+from http import HTTPStatus
+from typing import Final
+
+import trio
+from jinja2 import Environment, PackageLoader
+
+from veza.domain.errors import Unauthenticated
+from veza.domain.maintenance import Maintenance, under_maintenance
+from veza.http import errors
+from veza.http.assets import ROOT, assets
+from veza.http.auth import bearer_in, behind
+from veza.http.document import API
+from veza.http.edge import ASGIApp, Receive, Scope, Send, answer, trace
+from veza.http.envelope import error_json
+from veza.http.parts import Parts
+from veza.store.errors import StoreError
+
+OPEN: Final = ("/health", f"{API}/health", f"{API}/admin/", f"{API}/webhooks/", f"{API}/hooks/", "/console")
+"""What begins so is always open: probes, whoever ends the maintenance, and who would lose money or a live stream."""
+
+OPEN_TOO: Final = frozenset(prefix + path for prefix in ("", API) for path in ("/readyz", "/metrics"))
+
+SIGNING_IN: Final = frozenset((f"{API}/auth/login", f"{API}/auth/refresh"))
+"""An admin has to come in somehow. These routes look themselves who it is."""
+
+PAGES: Final = ("/watch/", f"{ROOT}/")
+"""What a person looks at in a browser, and is told so on a page."""
+
+POLICY: Final = "default-src 'none'; style-src data:; img-src data:; base-uri 'none'; frame-ancestors 'none'"
+
+
+class Gate:
+    """Stands before the app, inside the edge."""
+
+    def __init__(self, app: ASGIApp, parts: Parts) -> None:
+        self._app = app
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        maintenance = self._parts.maintenance()
+        if not maintenance.enabled or scope["type"] != "http" or await self._may_pass(scope):
+            await self._app(scope, receive, send)
+        else:
+            await self._turn_away(maintenance, scope, receive, send)
+
+    async def _may_pass(self, scope: Scope) -> bool:
+        return is_open(scope["method"], scope["path"]) or await self._is_admins(scope)
+
+    async def _is_admins(self, scope: Scope) -> bool:
+        """Whether its bearer token is an admin's. One that can't be looked up now is nobody's."""
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        token = bearer_in(given.decode("latin-1"))
+        if token is None:
+            return False
+        with trio.move_on_after(self._parts.settings.deadline_seconds):
+            try:
+                return (await behind(token, self._parts)).is_admin
+            except (Unauthenticated, StoreError):
+                return False
+        return False
+
+    async def _turn_away(self, maintenance: Maintenance, scope: Scope, receive: Receive, send: Send) -> None:
+        told = errors.describe(under_maintenance(maintenance, self._parts.clock()))
+        headers = [(name.lower().encode(), value.encode()) for name, value in told.headers.items()]
+        headers.append((b"cache-control", b"no-store"))
+        if scope["path"].startswith(PAGES):
+            headers += [(b"content-type", b"text/html; charset=utf-8"), (b"content-security-policy", POLICY.encode())]
+            body = page(told)
+        else:
+            headers.append((b"content-type", b"application/json"))
+            body = error_json(error=told.sentence, code=told.code, request_id=trace().request_id)
+        await answer(receive, send, HTTPStatus.SERVICE_UNAVAILABLE, headers, body)
+
+
+def is_open(method: str, path: str) -> bool:
+    """Whether a request is let through whoever sends it."""
+    if path.startswith(OPEN) or method == "OPTIONS":
+        return True
+    bare = path.rstrip("/")  # as the routes take it
+    return bare in OPEN_TOO or (method == "POST" and bare in SIGNING_IN)
+
+
+def page(told: errors.Answer) -> bytes:
+    """The page of an error, with all it needs in itself: nothing else is served."""
+    return _templates().get_template("error.html").render(asset=_inlined, told=told).encode()
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(loader=PackageLoader("veza.http"), autoescape=True)
+
+
+@cache
+def _inlined(name: str) -> str:
+    asset = assets()[name]
+    return f"data:{asset.content_type.replace(' ', '')};base64,{b64encode(asset.body).decode()}"
