@@ -11,6 +11,7 @@ import pytest
 
 from veza.domain.accounts import (
     SESSION_LIFETIME,
+    SESSION_LONGEST,
     USER_AGENT_LENGTH,
     Credentials,
     Family,
@@ -22,6 +23,7 @@ from veza.domain.accounts import (
     check_password,
     check_username,
     judge_refresh,
+    session_expiry,
 )
 from veza.domain.errors import Invalid
 from veza.domain.ids import IdMint
@@ -103,6 +105,11 @@ def test_a_session_lasts_a_week_and_remembers_its_device_in_brief() -> None:
     assert session.expires_at - NOON == SESSION_LIFETIME == timedelta(days=7)
     assert session.user_agent == "x" * USER_AGENT_LENGTH
     assert session.id != session.refresh_id
+
+
+def test_however_often_it_is_used_a_session_is_over_a_month_after_the_password_was_given() -> None:
+    assert session_expiry(NOON, NOON + timedelta(days=20)) == NOON + timedelta(days=27)
+    assert session_expiry(NOON, NOON + timedelta(days=29)) == NOON + SESSION_LONGEST == NOON + timedelta(days=30)
 
 
 def test_credentials_do_not_show_their_hash() -> None:

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from tests.people import People
-from veza.domain.accounts import SESSION_LIFETIME, Refresh, Role, Session, SessionEnd, User
+from veza.domain.accounts import SESSION_LIFETIME, SESSION_LONGEST, Refresh, Role, Session, SessionEnd, User
 from veza.store.accounts import Accounts
 from veza.store.bridge import Database
 from veza.store.sessions import Refreshed, Sessions, open_session
@@ -110,6 +110,20 @@ async def test_a_refresh_gives_the_next_token_and_another_week(
         )
         assert outcome.session.refresh_id != session.refresh_id
         assert isinstance(await refresh(sessions, people, outcome.session), Refreshed)
+
+
+async def test_no_refresh_makes_a_session_last_longer_than_a_month(
+    db: Database, sessions: Sessions, people: People
+) -> None:
+    with trio.fail_after(10):
+        _, session = await sign_up(db, people)
+        over = session.created_at + SESSION_LONGEST
+        while people.clock() < over - timedelta(days=6):
+            people.clock.move(timedelta(days=6))
+            session = await refreshed(sessions, people, session)
+        assert session.expires_at == over
+        people.clock.move(over - people.clock())
+        assert await refresh(sessions, people, session) is Refresh.OVER
 
 
 async def test_a_reused_refresh_token_ends_its_session_and_no_other(

@@ -17,6 +17,7 @@ USERNAME = re.compile(r"[A-Za-z0-9_-]{3,30}", re.ASCII)
 PASSWORD_LENGTH = range(8, 129)
 EMAIL_LENGTH = 254  # RFC 5321, section 4.5.3.1.3: a path is at most 256 octets, its brackets included
 SESSION_LIFETIME = timedelta(days=7)  # since its refresh token was last used
+SESSION_LONGEST = timedelta(days=30)  # since the password was given (NIST SP 800-63B-3, section 4.1.3)
 USER_AGENT_LENGTH = 256  # enough to recognise a device by; browsers send some 120
 
 
@@ -100,6 +101,11 @@ def check_password(password: str, *, field: str = "password") -> str:
     return password
 
 
+def session_expiry(began_at: datetime, used_at: datetime) -> datetime:
+    """When a session is over unless it is used again; however often it is used, in the end a password is asked for."""
+    return min(used_at + SESSION_LIFETIME, began_at + SESSION_LONGEST)
+
+
 def begin_session(
     user_id: UUID, new_id: NewId, now: datetime, *, user_agent: str | None = None, address: str | None = None
 ) -> Session:
@@ -110,7 +116,7 @@ def begin_session(
         refresh_id=new_id(),
         created_at=now,
         last_used_at=now,
-        expires_at=now + SESSION_LIFETIME,
+        expires_at=session_expiry(now, now),
         user_agent=user_agent[:USER_AGENT_LENGTH] if user_agent else None,
         address=address,
     )

@@ -11,7 +11,6 @@ from typing import Final
 from uuid import UUID
 
 from veza.domain.accounts import (
-    SESSION_LIFETIME,
     Family,
     Refresh,
     Role,
@@ -19,6 +18,7 @@ from veza.domain.accounts import (
     SessionEnd,
     User,
     judge_refresh,
+    session_expiry,
 )
 from veza.domain.ids import NewId
 from veza.store.bridge import Database, Record, Transaction
@@ -102,7 +102,8 @@ class Sessions:
             verdict = judge_refresh(family, shown, now, grace)
             match verdict:
                 case Refresh.ROTATE:
-                    rotated = await tx.fetchrow(ROTATE, session_id, new_id(), now, now + SESSION_LIFETIME)
+                    expires_at = session_expiry(family.session.created_at, now)
+                    rotated = await tx.fetchrow(ROTATE, session_id, new_id(), now, expires_at)
                     if rotated is None:
                         raise LookupError(f"session {session_id} was locked and is gone")
                     return Refreshed(session_in(rotated), user_in(row))

@@ -130,6 +130,7 @@ async def login(data: LoginBody) -> SignedIn:
 async def refresh(data: RefreshBody) -> SignedIn:
     """A new pair for the refresh token of the body or the cookie. Each is good once; a second use ends the session.
 
+    Each is good for a week, and none longer than 30 days after the password was given: then it is asked for again.
     During maintenance an admin's is taken; the others' stay good, and are to be shown again when it is over.
     """
     token = data.refresh_token.get_secret_value() if data.refresh_token else request.cookies.get(COOKIE)
