@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from ssl import SSLContext
 
 import trio
 
@@ -27,8 +28,12 @@ class ScriptedServer:
     url: str = ""
     answers: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    connections: int = 0
+    tls: SSLContext | None = None
 
-    async def serve(self, stream: trio.SocketStream) -> None:
+    async def serve(self, connection: trio.SocketStream) -> None:
+        self.connections += 1
+        stream = trio.SSLStream(connection, self.tls, server_side=True) if self.tls else connection
         with suppress(trio.BrokenResourceError):  # a client that has read enough
             async with stream:
                 head = b""
@@ -45,10 +50,11 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def scripted_server() -> AsyncIterator[ScriptedServer]:
-    """One for as long as the block runs."""
+async def scripted_server(tls: SSLContext | None = None) -> AsyncIterator[ScriptedServer]:
+    """One for as long as the block runs, over TLS where it is given what to show."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    server = ScriptedServer(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}")
+    port = listeners[0].socket.getsockname()[1]
+    server = ScriptedServer(f"{'https' if tls else 'http'}://127.0.0.1:{port}", tls=tls)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, server.serve, listeners)
         yield server
