@@ -81,6 +81,7 @@ from veza.store.streams import Streams
 from veza.store.tags import Tags
 from veza.store.warranties import Warranties
 from veza.supervisors import Supervisor, run_tree
+from veza.supervisors.control import Control
 from veza.supervisors.tree import TreeParts, tree
 
 NO_KEY = "sk_not_configured"  # the client insists on one; the provider will refuse it, which is then told as such
@@ -170,6 +171,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             checks=_checks(settings, database, objects, root, refs),
             root_alive=partial(_alive, root),
             tree=root.view,
+            control=Control(root),
             settings=_http_settings(settings),
             refs=refs,
             accounts=Accounts(database),
@@ -402,11 +404,12 @@ async def _check_disk(*folders: Path) -> CheckResult:
     return CheckResult("ok" if free > DISK_FLOOR_BYTES else "degraded", details)
 
 
+UNWELL = (State.PAUSED, State.DRAINING, State.DRAINED, State.DEGRADED)
+
+
 async def _check_actors(settings: Settings, root: Supervisor, refs: Refs) -> CheckResult:
-    """Degraded while anything is paused, a subtree is down after too many restarts, or a provider refuses our key."""
-    unwell = {
-        node.path: node.state.value for node in root.view().walk() if node.state in (State.PAUSED, State.DEGRADED)
-    }
+    """Degraded while anything is held, a subtree is down after too many restarts, or a provider refuses our key."""
+    unwell = {node.path: node.state.value for node in root.view().walk() if node.state in UNWELL}
     queues = {
         "payouts": refs.payouts.snapshot,
         "reversals": refs.reversals.snapshot,

@@ -27,6 +27,12 @@ HEAD: Final = """\
 """
 
 ROUTES: Final = """\
+GET /admin/actors                                                 401     403     403     200     refused open
+GET /admin/actors/:path                                           401     403     403     200     refused open
+POST /admin/actors/:path/drain                                    401     403     403     200     refused open
+POST /admin/actors/:path/pause                                    401     403     403     200     refused open
+POST /admin/actors/:path/restart                                  401     403     403     200     refused open
+POST /admin/actors/:path/resume                                   401     403     403     200     refused open
 GET /admin/actors/tree                                            401     403     403     200     refused open
 GET /admin/audit                                                  401     403     403     200     refused open
 GET /admin/debts                                                  401     403     403     200     refused open

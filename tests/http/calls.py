@@ -15,6 +15,7 @@ from uuid import uuid4
 from tests.house import ADMIN_EMAIL, PASSWORD, Account
 from tests.http.world import HOOK_TOKEN, MEDIA, PDF, TEXT, World, hook
 from tests.shop import data, event
+from veza.domain.operations import Action
 
 
 class Who(StrEnum):
@@ -80,7 +81,7 @@ THINGS_OF: Final[Mapping[str, Mapping[str, str]]] = {
     },
 }
 
-PLAIN: Final = {"name": "watch.css", "version": "1"}
+PLAIN: Final = {"name": "watch.css", "version": "1", "path": "veza/janitor"}
 """Parameters that are what they are."""
 
 FRESH: Final[Mapping[str, tuple[str, Thing]]] = {
@@ -309,6 +310,19 @@ async def _state(world: World, occasion: Occasion, call: Call) -> None:
 @makes("GET /tags/suggest")
 async def _tags(world: World, occasion: Occasion, call: Call) -> None:
     call.sent["params"] = {"q": "hip"}
+
+
+@makes(*(f"POST /admin/actors/:path/{action}" for action in Action))
+async def _actor(world: World, occasion: Occasion, call: Call) -> None:
+    seen = await world.house.get(f"/admin/actors/{call.ids['path']}", world.admin)
+    call.sent |= {"headers": {"If-Match": seen.headers["ETag"]}, "json": {"reason": "A test."}}
+
+
+@makes("POST /admin/actors/:path/restart")
+async def _restart(world: World, occasion: Occasion, call: Call) -> None:
+    """Of another actor: what is asked of the first means its incarnation."""
+    call.ids["path"] = "veza/warranties"
+    await _actor(world, occasion, call)
 
 
 @makes("PUT /admin/feature-flags/:name")

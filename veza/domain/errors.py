@@ -47,6 +47,12 @@ class Conflict(Refusal):
     code = "conflict"
 
 
+class PreconditionFailed(Refusal):
+    """It has changed since the asker looked, and they said that they mean it as it was then."""
+
+    code = "precondition_failed"
+
+
 class TooLarge(Refusal):
     """More bytes than are taken."""
 

@@ -31,6 +31,7 @@ STATUS: Mapping[type[domain.Refusal], int] = {
     domain.Forbidden: 403,
     domain.NotFound: 404,
     domain.Conflict: 409,
+    domain.PreconditionFailed: 412,
     domain.TooLarge: 413,
     domain.TooMany: 429,
     domain.Unavailable: 503,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 from uuid import UUID
 
 import trio
@@ -16,6 +16,7 @@ from veza.actors.refs import Refs
 from veza.domain.flags import Flags
 from veza.domain.ids import Clock, NewId
 from veza.domain.maintenance import Maintenance
+from veza.domain.operations import Action
 from veza.domain.orders import Terms
 from veza.domain.stream_keys import StreamKeys
 from veza.gateways.invoice_pdf import Printer
@@ -24,6 +25,7 @@ from veza.gateways.objects.links import Links
 from veza.gateways.passwords import Passwords
 from veza.gateways.stripe import Stripe
 from veza.http.deadline import DEFAULT_SECONDS
+from veza.http.lately import LatelyAdmins
 from veza.http.proxies import Networks
 from veza.http.states import States
 from veza.http.tokens import Tokens
@@ -65,6 +67,16 @@ class CheckResult:
 
 
 Check = Callable[[], Awaitable[CheckResult]]
+
+
+class Control(Protocol):
+    """An operator's hand on the tree. Both raise NotFound, and PreconditionFailed for another incarnation."""
+
+    def check(self, path: str, incarnation: int) -> None:
+        """Whether there is that incarnation to act upon."""
+
+    def act(self, action: Action, path: str, incarnation: int, *, because: str) -> None:
+        """Act upon it, at once and without a message."""
 
 
 @dataclass(frozen=True)
@@ -179,9 +191,12 @@ class Parts:
     """How the feature flags stand, as this process knows, read without a message; all on where nobody keeps them."""
     maintenance: Callable[[], Maintenance] = field(default_factory=lambda: Maintenance)
     """Whether the doors are closed, likewise."""
+    lately: LatelyAdmins = field(default_factory=LatelyAdmins)
+    """Who was an admin a moment ago, for while the database can't be asked."""
     outbox: Outbox | None = field(default_factory=lambda: None)
     """Where finished requests leave their audit entries. Where nobody writes them there is none."""
 
+    control: Control
     refs: Refs
     accounts: Accounts
     erasures: Erasures

@@ -83,6 +83,11 @@ class AuditRows:
         except UNWRITABLE as error:
             raise Unwritable(type(error).__name__) from error
 
+    async def record(self, entry_id: UUID, by: By, action: str, resource: str, details: Mapping[str, object]) -> None:
+        """Write what is about to be done to what no row tells of, in a transaction of its own. Raises StoreError."""
+        async with self._db.transaction() as tx:
+            await write(tx, entry_id, by, action, resource, details)
+
     async def page(self, wanted: Wanted, before: Place | None, limit: int) -> list[Entry]:
         """The newest of those wanted that stand before a place."""
         args: list[object] = []

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from veza.actors.core.loop import Cell
+from veza.domain.errors import NotFound, PreconditionFailed
+from veza.domain.operations import Action
 from veza.supervisors.child import Slot
 from veza.supervisors.supervisor import Supervisor
 
 
-class NoSuchActor(LookupError):  # noqa: N818 - what happened, not an error of the runtime
+class NoSuchActor(NotFound):
     """No actor has this path (a supervisor is none), or it is gone for good."""
 
 
-class StaleIncarnation(RuntimeError):  # noqa: N818 - as above
+class StaleIncarnation(PreconditionFailed):
     """The actor has been restarted since the operator looked."""
 
 
@@ -44,8 +46,31 @@ def resume(root: Supervisor, path: str, incarnation: int) -> None:
 def _found(root: Supervisor, path: str, incarnation: int) -> tuple[Supervisor, Slot, Cell[Any, Any]]:
     found = root.find(path)
     if found is None or found[1].gone or not isinstance(found[1].node, Cell):
-        raise NoSuchActor(path)
+        raise NoSuchActor("No actor has this path.")
     supervisor, slot = found
     if found[1].node.incarnation != incarnation:
-        raise StaleIncarnation(path)
+        raise StaleIncarnation(f"It is at its incarnation {found[1].node.incarnation} now; look again.")
     return supervisor, slot, found[1].node
+
+
+class Control:
+    """An operator's hand on one tree."""
+
+    def __init__(self, root: Supervisor) -> None:
+        self._root = root
+
+    def check(self, path: str, incarnation: int) -> None:
+        """Whether there is that incarnation to act upon. Raises NoSuchActor, StaleIncarnation."""
+        _found(self._root, path, incarnation)
+
+    def act(self, action: Action, path: str, incarnation: int, *, because: str) -> None:
+        """Act upon it as above, at once and without a message. Raises NoSuchActor, StaleIncarnation."""
+        match action:
+            case Action.RESTART:
+                restart(self._root, path, incarnation)
+            case Action.PAUSE:
+                pause(self._root, path, incarnation, because=because)
+            case Action.RESUME:
+                resume(self._root, path, incarnation)
+            case Action.DRAIN:
+                drain(self._root, path, incarnation)

@@ -1,11 +1,18 @@
-"""The supervision tree as an operator sees it."""
+"""The supervision tree as an operator sees it, and what they do to it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
-from tests.house import House
-from tests.shop import Json
+import httpx
+import psycopg
+import trio
+
+from tests.conftest import Server
+from tests.house import Account, House
+from tests.http.desk import refusal
+from tests.shop import Json, data
 
 LEAVES = {
     "audit": {"keeper", "months"},
@@ -47,3 +54,157 @@ async def test_an_admin_sees_every_actor_with_its_counters(house: House) -> None
 async def test_the_tree_is_for_admins_only(house: House) -> None:
     assert (await house.get("/admin/actors/tree")).status_code == 401
     assert (await house.get("/admin/actors/tree", await house.sign_up("mallory"))).status_code == 403
+
+
+# -- one by one --------------------------------------------------------------------------------------------------------
+
+PAYOUTS = "/admin/actors/veza/money/payouts"
+
+
+async def test_actors_are_listed_without_their_supervisors_filtered_and_sorted(house: House) -> None:
+    admin = await house.admin()
+    everyone = data(await house.get("/admin/actors?limit=100", admin))
+    assert everyone["total"] == len(everyone["actors"]) == sum(map(len, LEAVES.values())) + len(ALONE)
+    assert [each["path"] for each in everyone["actors"]][:2] == ["veza/audit/keeper", "veza/audit/months"]
+    page = data(await house.get("/admin/actors?limit=2&offset=1", admin))
+    assert (page["actors"][0]["path"], page["total"]) == ("veza/audit/months", everyone["total"])
+    payers = data(await house.get("/admin/actors?kind=Payer&state=running", admin))
+    assert [each["path"] for each in payers["actors"]] == ["veza/money/payouts"]
+    assert data(await house.get("/admin/actors?state=paused", admin)) == {"actors": [], "total": 0}
+    data(await act(house, admin, "restart", 1))
+    await house.until(PAYOUTS, admin, lambda seen: (seen["incarnation"], seen["state"]) == (2, "running"))
+    restarted = data(await house.get("/admin/actors?sort=restarts&limit=1", admin))
+    assert restarted["actors"][0]["path"] == "veza/money/payouts"
+    for sort in ("mailbox_depth", "oldest_age", "p99"):
+        assert data(await house.get(f"/admin/actors?sort={sort}", admin))["total"] == everyone["total"]
+
+
+async def test_a_filter_that_makes_no_sense_is_refused(house: House) -> None:
+    admin = await house.admin()
+    for query in ("state=asleep", "sort=name", "limit=0"):
+        assert refusal(await house.get(f"/admin/actors?{query}", admin)) == (400, "invalid")
+
+
+async def test_one_is_shown_by_its_path_with_its_incarnation_for_an_etag(house: House) -> None:
+    admin = await house.admin()
+    seen = await house.get(PAYOUTS, admin)
+    assert (data(seen)["kind"], seen.headers["etag"]) == ("Payer", '"1"')
+    assert data(seen)["mailbox"]["capacity"] > 0
+    money = data(await house.get("/admin/actors/veza/money", admin))
+    assert {child["path"] for child in money["children"]} == {f"veza/money/{name}" for name in LEAVES["money"]}
+    for path in ("veza/nobody", "nobody", "veza//money"):
+        assert refusal(await house.get(f"/admin/actors/{path}", admin)) == (404, "not_found")
+
+
+# -- acting ------------------------------------------------------------------------------------------------------------
+
+
+async def act(house: House, admin: Account, action: str, incarnation: int, reason: str = "A test.") -> httpx.Response:
+    headers = {"If-Match": f'"{incarnation}"'}
+    return await house.post(f"{PAYOUTS}/{action}", admin, headers=headers, json={"reason": reason})
+
+
+async def entries(house: House, admin: Account) -> list[Json]:
+    found: list[Json] = data(await house.get("/admin/audit?resource=actors/", admin))["entries"]
+    return found
+
+
+async def test_a_restart_begins_the_next_incarnation_and_is_audited_with_its_reason(house: House) -> None:
+    admin = await house.admin()
+    data(await act(house, admin, "restart", 1, "It looked stuck."))
+    await house.until(PAYOUTS, admin, lambda seen: (seen["incarnation"], seen["state"]) == (2, "running"))
+    assert (await house.get(PAYOUTS, admin)).headers["etag"] == '"2"'
+    (entry,) = await entries(house, admin)
+    assert (entry["action"], entry["resource"]) == ("actor.restart", "actors/veza/money/payouts")
+    assert entry["user_id"] == admin.id
+    assert entry["details"] == {"reason": "It looked stuck.", "incarnation": 1}
+
+
+async def test_a_pause_is_seen_with_its_reason_degrades_readiness_and_ends_with_a_resume(house: House) -> None:
+    admin = await house.admin()
+    assert data(await act(house, admin, "pause", 1, "The books are being checked."))["state"] == "paused"
+    seen = data(await house.get(PAYOUTS, admin))
+    assert (seen["state"], seen["paused_because"]) == ("paused", "The books are being checked.")
+    ready = await house.get("/readyz")
+    assert (ready.status_code, ready.json()["data"]["checks"]["actors"]["status"]) == (200, "degraded")
+    assert data(await act(house, admin, "resume", 1))["state"] == "running"
+    assert [entry["action"] for entry in await entries(house, admin)] == ["actor.resume", "actor.pause"]
+
+
+async def test_what_is_drained_degrades_readiness_until_it_is_resumed(house: House) -> None:
+    admin = await house.admin()
+    data(await act(house, admin, "drain", 1))
+    await house.until(PAYOUTS, admin, lambda seen: seen["state"] == "drained")
+    await house.until("/readyz", None, lambda told: told["checks"]["actors"]["status"] == "degraded")
+    assert data(await act(house, admin, "resume", 1))["state"] == "running"
+
+
+UNMEANT = [
+    ({}, (428, "precondition_required")),
+    ({"If-Match": '"2"'}, (412, "precondition_failed")),
+    ({"If-Match": "*"}, (412, "precondition_failed")),
+    ({"If-Match": '"1", "2"'}, (412, "precondition_failed")),
+    ({"If-Match": '"one"'}, (412, "precondition_failed")),
+    ({"If-Match": '"\xb2"'}, (412, "precondition_failed")),
+]
+
+
+async def test_who_does_not_say_which_incarnation_is_there_changes_nothing(house: House) -> None:
+    admin = await house.admin()
+    for action in ("restart", "pause", "resume", "drain"):
+        for headers, refused in UNMEANT:
+            sent = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+            sent.append((b"Authorization", f"Bearer {admin.token}".encode()))
+            answer = await house.http.post(f"{PAYOUTS}/{action}", headers=sent, json={"reason": "A test."})
+            assert refusal(answer) == refused
+    seen = data(await house.get(PAYOUTS, admin))
+    assert (seen["state"], seen["incarnation"]) == ("running", 1)
+    assert await entries(house, admin) == []
+
+
+async def test_without_a_reason_nothing_is_done(house: House) -> None:
+    admin = await house.admin()
+    for body in ({}, {"reason": " "}, {"reason": "x" * 501}, {"reason": "a\nb"}, {"reason": 1}):
+        answer = await house.post(f"{PAYOUTS}/pause", admin, headers={"If-Match": '"1"'}, json=body)
+        assert refusal(answer) == (400, "invalid")
+    assert data(await house.get(PAYOUTS, admin))["state"] == "running"
+
+
+async def test_a_supervisor_is_looked_at_and_not_acted_upon(house: House) -> None:
+    admin = await house.admin()
+    sent = {"headers": {"If-Match": '"1"'}, "json": {"reason": "A test."}}
+    assert refusal(await house.post("/admin/actors/veza/money/restart", admin, **sent)) == (404, "not_found")
+    assert await entries(house, admin) == []
+
+
+# -- while the database is away ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def away(postgres: Server, dsn: str) -> Iterator[None]:
+    """The database takes no connection, and those there were are gone."""
+    name = dsn.partition("?")[0].rpartition("/")[2]
+    postgres.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    with psycopg.connect(postgres.dsn) as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+    try:
+        yield
+    finally:
+        postgres.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+async def test_while_the_database_is_away_an_admin_of_the_last_minute_sees_everything_and_does_nothing(
+    house: House, postgres: Server, dsn: str
+) -> None:
+    admin, other = await house.admin(), await house.sign_up("mallory")
+    await house.get(PAYOUTS, admin)
+    await house.get(PAYOUTS, other)
+    with away(postgres, dsn):
+        for path in ("/admin/actors/tree", "/admin/actors", PAYOUTS):
+            assert (await house.get(path, admin)).status_code == 200
+            assert (await house.get(path, other)).status_code == 503
+        assert (await act(house, admin, "pause", 1)).status_code == 503
+        assert data(await house.get(PAYOUTS, admin))["state"] == "running"
+    with trio.fail_after(20):
+        await house.until("/readyz", None, lambda told: told["checks"]["database"]["status"] == "ok")
+    assert await entries(house, admin) == []

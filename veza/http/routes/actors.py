@@ -1,30 +1,256 @@
-"""The operator's view of the supervision tree. It reads published state only, so it works while an actor is stuck."""
+"""The operator's view of the supervision tree, and their hand on it.
+
+What is shown was published: nothing here asks an actor, so it works while one is stuck, its mailbox full, or the
+database away. What is done is written to the audit first; with no database nothing is done.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from datetime import datetime
+from enum import StrEnum
+from math import inf
+from typing import Annotated, Any, Final
 
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import to_jsonable_python
-from quart import Blueprint
-from quart_schema import validate_response
+from quart import Blueprint, request
+from quart_schema import validate_querystring, validate_request, validate_response
+from werkzeug.exceptions import PreconditionRequired
+from werkzeug.http import parse_etags
 
-from veza.http.auth import admin_only
-from veza.http.envelope import Envelope, Out
+from veza.actors.core import ActorView, State, SupervisorView
+from veza.domain.errors import NotFound, PreconditionFailed
+from veza.domain.operations import REASON_LENGTH, Action, check_reason
+from veza.http.auth import admin_only, by, lately_admin
+from veza.http.document import takes_headers
+from veza.http.envelope import Body, Envelope, Out
+from veza.http.fields import checked
+from veza.http.paging import Paging
 from veza.http.parts import parts
+
+ACTORS: Final = "/admin/actors"
+ONE: Final = f"{ACTORS}/<path:path>"
 
 api = Blueprint("actors", __name__)
 
 
+class RestartsOut(Out):
+    """``in_window`` is what counts against ``limit``; ``next_backoff_s`` is null while none is under way."""
+
+    total: int
+    in_window: int
+    limit: int
+    next_backoff_s: float | None
+
+
+class CrashOut(Out):
+    """Redacted of values: ``traceback`` has places only, the outermost first."""
+
+    at: datetime
+    error_type: str
+    traceback: list[str]
+    message_type: str | None
+
+
+class MailboxOut(Out):
+    depth: int
+    capacity: int
+    high_water: int
+    oldest_age_ms: float
+    refused: int
+    expired: int
+
+
+class CurrentOut(Out):
+    """The message in hand: its type, never its contents."""
+
+    message_type: str
+    running_ms: float
+
+
+class PercentilesOut(Out):
+    p50: float
+    p99: float
+
+
+class ActorOut(Out):
+    """``kind`` is its class. Rates and times are of the last minute or two. ``snapshot`` is what it last published."""
+
+    path: str
+    kind: str
+    state: State
+    incarnation: int
+    uptime_s: float
+    restarts: RestartsOut
+    mailbox: MailboxOut
+    current: CurrentOut | None
+    rate_1m: float
+    handle_ms: PercentilesOut | None
+    wait_ms: PercentilesOut | None
+    last_crash: CrashOut | None
+    paused_because: str | None
+    snapshot: Annotated[Any, BeforeValidator(to_jsonable_python)]
+
+
+class SupervisorOut(Out):
+    """``kind`` is its strategy. A dynamic one has a ``limit``, and has given up ``gave_up`` children so far."""
+
+    path: str
+    kind: str
+    state: State
+    incarnation: int
+    uptime_s: float
+    restarts: RestartsOut
+    last_crash: CrashOut | None
+    limit: int | None
+    gave_up: int
+    children: list[ActorOut | SupervisorOut]
+
+
 class TreeOut(Out):
-    """A supervisor and, under ``children``, what it minds: path, kind, state, incarnation, restarts, last crash; for an
-    actor its mailbox, message in hand, rates and latencies too. Message types are shown, never their contents."""
-
-    tree: dict[str, Any]
+    tree: SupervisorOut
 
 
-@api.get("/admin/actors/tree")
-@admin_only
+class ActorsOut(Out):
+    actors: list[ActorOut]
+    total: int
+
+
+class ActorSort(StrEnum):
+    """The highest first."""
+
+    MAILBOX_DEPTH = "mailbox_depth"
+    OLDEST_AGE = "oldest_age"
+    RESTARTS = "restarts"
+    P99 = "p99"
+
+
+HIGHEST: Final[dict[ActorSort, Callable[[ActorView], float]]] = {
+    ActorSort.MAILBOX_DEPTH: lambda actor: actor.mailbox.depth,
+    ActorSort.OLDEST_AGE: lambda actor: actor.mailbox.oldest_age_ms,
+    ActorSort.RESTARTS: lambda actor: actor.restarts.total,
+    ActorSort.P99: lambda actor: actor.handle_ms.p99 if actor.handle_ms else -inf,
+}
+
+
+class ActorsQuery(Paging):
+    kind: str | None = None
+    state: State | None = None
+    sort: ActorSort | None = Field(None, description="By default in the order in which they are started.")
+
+
+class ReasonBody(Body):
+    """For the audit; a pause is shown with it too."""
+
+    reason: Annotated[
+        str, AfterValidator(checked(check_reason)), Field(description=f"A line of 1 to {REASON_LENGTH} characters.")
+    ]
+
+
+@api.get(f"{ACTORS}/tree")
+@lately_admin
 @validate_response(Envelope[TreeOut])
 async def tree() -> Envelope[TreeOut]:
-    """The whole supervision tree, as it stands now."""
-    return Envelope[TreeOut](data=TreeOut(tree=to_jsonable_python(parts().tree())))
+    """The whole supervision tree of the process that answers, as it stands now."""
+    return Envelope[TreeOut](data=TreeOut(tree=SupervisorOut.of(parts().tree())))
+
+
+@api.get(ACTORS)
+@lately_admin
+@validate_querystring(ActorsQuery)
+@validate_response(Envelope[ActorsOut])
+async def get_actors(query_args: ActorsQuery) -> Envelope[ActorsOut]:
+    """Its actors without their supervisors."""
+    wanted = query_args
+    found = [
+        node
+        for node in parts().tree().walk()
+        if isinstance(node, ActorView) and wanted.kind in (None, node.kind) and wanted.state in (None, node.state)
+    ]
+    if wanted.sort is not None:
+        found.sort(key=HIGHEST[wanted.sort], reverse=True)
+    shown = [ActorOut.of(actor) for actor in wanted.of(found)]
+    return Envelope[ActorsOut](data=ActorsOut(actors=shown, total=len(found)))
+
+
+@api.get(ONE)
+@lately_admin
+@validate_response(Envelope[ActorOut | SupervisorOut])
+async def get_actor(path: str) -> tuple[Envelope[ActorOut | SupervisorOut], int, dict[str, str]]:
+    """One actor, or a supervisor with what it minds. The ETag is the incarnation, as actions want it."""
+    return _shown(path)
+
+
+meaning = takes_headers(if_match='The incarnation that is meant, quoted, as in the ETag: `"3"`. Required.')
+
+
+@api.post(f"{ONE}/restart")
+@admin_only
+@meaning
+@validate_request(ReasonBody)
+@validate_response(Envelope[ActorOut | SupervisorOut])
+async def restart(path: str, data: ReasonBody) -> tuple[Envelope[ActorOut | SupervisorOut], int, dict[str, str]]:
+    """Cut the message in hand and start anew, as the supervisor's strategy has it. What waits is kept; audited."""
+    return await _act(Action.RESTART, path, data.reason)
+
+
+@api.post(f"{ONE}/pause")
+@admin_only
+@meaning
+@validate_request(ReasonBody)
+@validate_response(Envelope[ActorOut | SupervisorOut])
+async def pause(path: str, data: ReasonBody) -> tuple[Envelope[ActorOut | SupervisorOut], int, dict[str, str]]:
+    """Have it serve nothing more after the message in hand, also once it is restarted; audited."""
+    return await _act(Action.PAUSE, path, data.reason)
+
+
+@api.post(f"{ONE}/resume")
+@admin_only
+@meaning
+@validate_request(ReasonBody)
+@validate_response(Envelope[ActorOut | SupervisorOut])
+async def resume(path: str, data: ReasonBody) -> tuple[Envelope[ActorOut | SupervisorOut], int, dict[str, str]]:
+    """End a pause or a drain; audited."""
+    return await _act(Action.RESUME, path, data.reason)
+
+
+@api.post(f"{ONE}/drain")
+@admin_only
+@meaning
+@validate_request(ReasonBody)
+@validate_response(Envelope[ActorOut | SupervisorOut])
+async def drain(path: str, data: ReasonBody) -> tuple[Envelope[ActorOut | SupervisorOut], int, dict[str, str]]:
+    """Have it take nothing new and serve what waits; audited."""
+    return await _act(Action.DRAIN, path, data.reason)
+
+
+async def _act(
+    action: Action, path: str, reason: str
+) -> tuple[Envelope[ActorOut | SupervisorOut], int, dict[str, str]]:
+    """Written down, then done. One that is restarted in that very instant is left alone; the entry stands."""
+    incarnation, control = _meant(), parts().control
+    control.check(path, incarnation)
+    details = {"reason": reason, "incarnation": incarnation}
+    await parts().audit.record(parts().new_id(), by(), f"actor.{action}", f"actors/{path}", details)
+    control.act(action, path, incarnation, because=reason)
+    return _shown(path)
+
+
+def _meant() -> int:
+    """The incarnation that If-Match names. Raises PreconditionRequired without one, PreconditionFailed for none."""
+    header = request.headers.get("If-Match")
+    if header is None:
+        raise PreconditionRequired("Say in If-Match which incarnation is meant, quoted: it may be another by now.")
+    named = parse_etags(header).as_set()
+    if len(named) != 1 or not (digits := named.pop()).isdecimal():
+        raise PreconditionFailed('If-Match names one incarnation, quoted, such as "3".')
+    return int(digits)
+
+
+def _shown(path: str) -> tuple[Envelope[ActorOut | SupervisorOut], int, dict[str, str]]:
+    node = next((node for node in parts().tree().walk() if node.path == path), None)
+    if node is None:
+        raise NotFound("No actor has this path.")
+    out = SupervisorOut.of(node) if isinstance(node, SupervisorView) else ActorOut.of(node)
+    return Envelope[ActorOut | SupervisorOut](data=out), 200, {"ETag": f'"{node.incarnation}"'}
