@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.parse import unquote
 from uuid import UUID
 
 import pytest
@@ -128,7 +130,12 @@ async def test_everything_is_in_it_and_every_file_where_it_belongs(db: Database,
         f"files/products/ANN ({product})/preview.mp3": b"products.preview_key of ANN",
     }
     tables = {name for name, _ in shown()}
-    assert set(opened.names) == {*opened.files, "index.html", *(f"data/{name}.json" for name in tables)}
+    assert set(opened.names) == {
+        *opened.files,
+        "index.html",
+        "data/files.json",
+        *(f"data/{name}.json" for name in tables),
+    }
     size = sum(map(len, opened.files.values()))
     assert home.tally.progress == Progress(6, 6, size, size)
 
@@ -146,9 +153,73 @@ async def test_each_table_says_what_its_columns_mean_and_the_page_how_many_rows_
         assert (data["table"], data["about"]) == (name, table.about)
         assert data["columns"] == dict(table.columns)
         assert data["withheld"] == dict(table.withheld)
-        assert f'<td class="rows">{len(data["rows"])}</td>' in opened.page.partition(f">{name}</a>")[2][:40]
-    for name, _ in withheld():
-        assert f"<li>{name}: " in opened.page
+        number = len(data["rows"])
+        line = opened.page.partition(f'<a href="data/{name}.json">{table.title}</a>')[2].partition("</li>")[0]
+        assert f">{number} {'entry' if number == 1 else 'entries'}<" in line
+    for _, unseen in withheld():
+        assert f"<li>{unseen.title}: " in opened.page.replace("&#x27;", "'")
+
+
+async def test_the_page_leads_to_everything_in_the_archive_and_folds_what_is_empty(
+    db: Database, tmp_path: Path
+) -> None:
+    async with open_home(db, tmp_path) as home:
+        ann = await home.person()
+        await home.run("UPDATE cloud_files SET name = 'Ünder #1? 100% \"so\" <b>.wav'")
+        opened = await home.export(ann)
+    links = {unquote(address) for address in re.findall(r'href="([^"]*)"', opened.page)}
+    assert links == set(opened.names) - {"index.html"}
+    empty = re.findall(r'<a href="data/(\w+).json">', opened.page.partition("<h2>Nothing held</h2>")[2])
+    assert {name for name, _ in shown() if not opened.rows(name)} == set(empty) - {"files"}
+    assert "orders" in empty
+
+
+async def test_the_manifest_leads_from_each_row_to_its_bytes(db: Database, tmp_path: Path) -> None:
+    async with open_home(db, tmp_path) as home:
+        ann = await home.person()
+        await home.run(
+            "INSERT INTO cloud_versions SELECT gen_random_uuid(), id, version, object_key, size_bytes, content_type,"
+            " created_at FROM cloud_files"
+        )
+        opened = await home.export(ann)
+    manifest = opened.data("files")
+    assert list(manifest) == ["about", "columns", "rows"]
+    found: dict[tuple[str, str], bytes] = {}
+    for row in manifest["rows"]:
+        assert list(row) == list(manifest["columns"])
+        assert row["size_bytes"] == len(opened.files[row["path"]])
+        found[row["kind"], row["id"]] = opened.files[row["path"]]
+        versions = {each["id"]: each.get("version") for each in opened.rows(row["table"])}
+        assert row["version"] == versions[row["id"]]
+    [file], [product] = opened.rows("cloud_files"), opened.rows("products")
+    then, now = opened.rows("cloud_versions")
+    if then["version"] == file["version"]:
+        then, now = now, then
+    assert found == {
+        ("cloud_file", file["id"]): b"cloud_files.object_key of ANN",
+        ("snapshot", now["id"]): b"cloud_files.object_key of ANN",
+        ("snapshot", then["id"]): b"cloud_versions.object_key of ANN",
+        ("gear_document", opened.rows("gear_documents")[0]["id"]): b"gear_documents.object_key of ANN",
+        ("product_file", opened.rows("product_files")[0]["id"]): b"product_files.object_key of ANN",
+        ("cover", product["id"]): b"products.cover_key of ANN",
+        ("preview", product["id"]): b"products.preview_key of ANN",
+    }
+    assert {row["path"] for row in manifest["rows"]} == set(opened.files)
+
+
+async def test_thousands_of_files_are_listed_each_once(db: Database, tmp_path: Path) -> None:
+    async with open_home(db, tmp_path) as home:
+        ann = await home.person()
+        await home.run(
+            "INSERT INTO cloud_files SELECT gen_random_uuid(), owner_id, n || '.wav', words, version, object_key,"
+            " size_bytes, content_type, created_at, updated_at FROM cloud_files, generate_series(1, 3000) AS n"
+        )
+        opened = await home.export(ann)
+    paths = [row["path"] for row in opened.data("files")["rows"]]
+    assert len(paths) == len(set(paths)) == 3006
+    assert sorted(paths) == sorted(opened.files)
+    assert opened.page.count('<a href="files/') == 3006
+    assert "<summary>Cloud files</summary>" in opened.page
 
 
 async def test_thousands_of_rows_are_one_table_of_valid_json(db: Database, tmp_path: Path) -> None:
@@ -191,7 +262,9 @@ async def test_what_its_owner_deletes_meanwhile_is_left_out_and_named(db: Databa
         opened = await home.export(ann, Meddled(db, delete))
     left_out = json.loads(opened.archive.read("data/left_out.json"))
     assert [(each["table"], each["name"]) for each in left_out] == [("cloud_files", "ANN.wav"), ("products", "cover")]
-    assert '<a href="data/left_out.json">2</a>' in opened.page
+    assert "2 files were deleted" in opened.page
+    assert '<a href="data/left_out.json">' in opened.page
+    assert not {"cloud_file", "cover"} & {row["kind"] for row in opened.data("files")["rows"]}
     assert home.tally.progress.files_done == home.tally.progress.files_total == len(opened.files)
     assert home.tally.progress.bytes_done == home.tally.progress.bytes_total
 

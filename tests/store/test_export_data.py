@@ -137,7 +137,7 @@ async def test_files_are_found_with_what_they_belong_to(db: Database, belongings
     ann, _ = await belongings.person("ANN"), await belongings.person("BOB")
     found = {held.source: held for held in await files(db, ann)}
     assert {source: (held.table, held.name, held.folder, held.version) for source, held in found.items()} == {
-        "cloud": ("cloud_files", "ANN.wav", None, None),
+        "cloud": ("cloud_files", "ANN.wav", None, 2),
         "snapshots": ("cloud_versions", "ANN.wav", None, 1),
         "gear": ("gear_documents", "ANN.pdf", "ANN", None),
         "products": ("product_files", "ANN.wav", "ANN", None),

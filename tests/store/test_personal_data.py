@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from veza.store.bridge import Database
-from veza.store.personal_data import TABLES, Impersonal, Shown, Withheld, is_moment, selected, shown
+from veza.store.personal_data import GROUPS, TABLES, Impersonal, Shown, Withheld, is_moment, selected, shown
 
 COLUMNS = """
 SELECT table_name, column_name, data_type FROM information_schema.columns JOIN information_schema.tables
@@ -56,6 +56,16 @@ def test_what_is_a_secret_by_its_name_is_never_shown() -> None:
     for name, table in shown():
         for column in table.columns:
             assert not any(word in column for word in NEVER), f"{name}.{column}"
+
+
+def test_everything_about_people_has_a_title_that_a_person_would_give_it() -> None:
+    titles = [table.title for table in TABLES.values() if not isinstance(table, Impersonal)]
+    assert len(set(titles)) == len(titles)
+    for title in titles:
+        assert title[0].isupper(), title
+        assert "_" not in title, title
+    grouped = {name for tables in GROUPS.values() for name in tables}
+    assert {name for name, table in TABLES.items() if not isinstance(table, Impersonal)} == grouped
 
 
 def test_everything_is_told_in_words() -> None:

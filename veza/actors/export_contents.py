@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -11,18 +12,20 @@ from typing import Final, Self
 from uuid import UUID
 
 import structlog
+import trio
 
 from veza.domain.archives import Names, folder, safe_name, versioned
 from veza.domain.exports import Progress
 from veza.gateways.archive import Archive, Entry
-from veza.gateways.export_page import Line, Page, render
+from veza.gateways.export_page import FileLine, Line, Page, render
 from veza.gateways.objects import ObjectMissing, Objects
 from veza.store.export_data import ExportData, Held, Moment
-from veza.store.personal_data import Shown, shown, withheld
+from veza.store.personal_data import GROUPS, Shown, withheld
 
 log = structlog.get_logger()
 
 INDEX: Final = "index.html"
+MANIFEST: Final = "data/files.json"
 LEFT_OUT: Final = "data/left_out.json"
 SEPARATOR: Final = ",\n"
 ENDINGS: Final = {  # of covers and previews, whose type we know and whose name nobody gave
@@ -34,6 +37,30 @@ ENDINGS: Final = {  # of covers and previews, whose type we know and whose name 
     "audio/flac": ".flac",
     "audio/wav": ".wav",
     "audio/mp4": ".m4a",
+}
+
+FILES_ROOM: Final = "files/"
+ROOMS: Final = {"cloud": "Cloud files", "gear": "Gear documents", "products": "Files of your products"}
+KINDS: Final = {
+    "cloud": "cloud_file",
+    "snapshots": "snapshot",
+    "gear": "gear_document",
+    "products": "product_file",
+    "covers": "cover",
+    "previews": "preview",
+}
+"""What a file of each source is called in the manifest."""
+
+ABOUT_MANIFEST: Final = (
+    "Which file in this archive is of which row. A row may have several, and a file be of several rows."
+)
+MANIFEST_COLUMNS: Final = {
+    "path": "where the file is in this archive",
+    "kind": f"what it is to its row: {', '.join(KINDS.values())}",
+    "table": "the table whose row it belongs to; its rows are in data/<table>.json",
+    "id": "by which that row is found there: the first of its columns",
+    "version": "of a cloud file or a snapshot, the version whose content this is; else null",
+    "size_bytes": "how many bytes it has",
 }
 
 
@@ -74,6 +101,7 @@ class Contents:
         self._made_at = made_at
         self._tally = tally
         self._names = Names()
+        self._listed = _Listing()
         self._left_out: list[dict[str, str]] = []
 
     async def write(self, archive: Archive) -> None:
@@ -85,35 +113,46 @@ class Contents:
         async with self._data.moment(self._user_id) as moment:
             username, amount = await moment.username(), await moment.amount()
             self._tally.expect(amount.files, amount.size_bytes)
-            lines = [await self._table(archive, moment, name, table) for name, table in shown()]
+            lines = [
+                await self._table(archive, moment, group, name, table)
+                for group, tables in GROUPS.items()
+                for name, table in tables.items()
+                if isinstance(table, Shown)
+            ]
         async with aclosing(self._data.files(self._user_id)) as files:
             async for held in files:
                 await self._file(archive, held)
         self._tally.end()
+        await self._parts(archive, MANIFEST, self._listed.manifest())
         if self._left_out:
-            await self._whole(archive, LEFT_OUT, json.dumps(self._left_out, ensure_ascii=False, indent=1).encode())
-        page = Page(
+            await self._parts(archive, LEFT_OUT, [json.dumps(self._left_out, ensure_ascii=False, indent=1).encode()])
+        await self._parts(archive, INDEX, render(self._page(username, lines), self._listed.lines()))
+
+    def _page(self, username: str, lines: Sequence[Line]) -> Page:
+        done = self._tally.progress
+        return Page(
             username,
             self._made_at,
             lines,
-            [(name, table.why) for name, table in withheld()],
-            self._tally.progress.files_done,
+            [(table.title, table.why) for _, table in withheld()],
+            done.files_done,
+            done.bytes_done,
+            MANIFEST,
             len(self._left_out),
             LEFT_OUT,
         )
-        await self._whole(archive, INDEX, render(page))
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
-    async def _table(self, archive: Archive, moment: Moment, name: str, table: Shown) -> Line:
+    async def _table(self, archive: Archive, moment: Moment, group: str, name: str, table: Shown) -> Line:
         rows = _Rows(moment, name, table)
         path = f"data/{name}.json"
         async with aclosing(rows.text()) as text:
             await archive.add(Entry(path, self._made_at, packed=True), text)
-        return Line(name, path, rows.number, table.about)
+        return Line(group, table.title, path, rows.number, table.about)
 
-    async def _whole(self, archive: Archive, path: str, content: bytes) -> None:
-        await archive.add(Entry(path, self._made_at, len(content), packed=True), _Once(content))
+    async def _parts(self, archive: Archive, path: str, parts: Iterable[bytes]) -> None:
+        await archive.add(Entry(path, self._made_at, packed=True), _Parts(parts))
 
     # -- files --------------------------------------------------------------------------------------------------------
 
@@ -131,9 +170,12 @@ class Contents:
                     raise
                 self._leave_out(held)
                 return
-            entry = Entry(self._names.unique(path_of(held)), held.modified, size)
-            await archive.add(entry, _Counted(chunks, self._tally))
+            path = self._names.unique(path_of(held))
+            await archive.add(Entry(path, held.modified, size), _Counted(chunks, self._tally))
         self._tally.count(files=1)
+        self._listed.add(Listed(path, KINDS[held.source], held.table, str(held.id), held.version, size))
+        for snapshot, version in zip(held.snapshots, held.snapshot_versions, strict=True):
+            self._listed.add(Listed(path, KINDS["snapshots"], "cloud_versions", str(snapshot), version, size))
 
     def _leave_out(self, held: Held) -> None:
         """Its owner deleted it, or gave it other bytes, after it was found."""
@@ -186,19 +228,73 @@ class _Rows:
         return f"{before}{SEPARATOR.join(page)}".encode()
 
 
-class _Once:
-    """One chunk, as something to iterate."""
+@dataclass(frozen=True)
+class Listed:
+    """Whose a file in the archive is: a line of the manifest."""
 
-    def __init__(self, chunk: bytes) -> None:
-        self._left = [chunk]
+    path: str
+    kind: str
+    table: str
+    id: str
+    version: int | None
+    size_bytes: int
+
+
+class _Listing:
+    """What was written and whose it is, until the end: packed, as a person may have very many files."""
+
+    def __init__(self) -> None:
+        self._packer = zlib.compressobj(1)
+        self._packed: list[bytes] = []
+
+    def add(self, listed: Listed) -> None:
+        line = json.dumps(vars(listed), ensure_ascii=False, separators=(",", ":")) + "\n"
+        if packed := self._packer.compress(line.encode()):
+            self._packed.append(packed)
+
+    def manifest(self) -> Iterator[bytes]:
+        """The manifest, in parts."""
+        head = {"about": ABOUT_MANIFEST, "columns": MANIFEST_COLUMNS, "rows": []}
+        yield json.dumps(head, ensure_ascii=False, indent=1).removesuffix("]\n}").encode()
+        before = "\n"
+        for lines in self._read():
+            yield f"{before}{SEPARATOR.join(lines)}".encode()
+            before = SEPARATOR
+        yield b"\n]}\n"
+
+    def lines(self) -> Iterator[FileLine]:
+        """Each file once, for the page."""
+        last = ""
+        for line in (line for lines in self._read() for line in lines):
+            listed = Listed(**json.loads(line))
+            if listed.path != last:
+                room, _, name = listed.path.removeprefix(FILES_ROOM).partition("/")
+                yield FileLine(ROOMS[room], name, listed.path, listed.size_bytes)
+            last = listed.path
+
+    def _read(self) -> Iterator[list[str]]:
+        """All lines, some at a time."""
+        unpacker, rest = zlib.decompressobj(), b""
+        for packed in (*self._packed, self._packer.copy().flush()):
+            *lines, rest = (rest + unpacker.decompress(packed)).split(b"\n")
+            if lines:
+                yield [line.decode() for line in lines]
+
+
+class _Parts:
+    """Parts that are made as they are asked for, as something to iterate; others have their turn in between."""
+
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        self._parts = iter(parts)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
-        if not self._left:
-            raise StopAsyncIteration
-        return self._left.pop()
+        await trio.lowlevel.checkpoint()
+        for part in self._parts:
+            return part
+        raise StopAsyncIteration
 
 
 class _Counted:

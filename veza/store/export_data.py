@@ -28,7 +28,8 @@ class Held:
     """A file of a person's. ``table`` and ``id`` are the row that names its bytes, ``folder`` what it belongs to.
 
     ``folder_id`` tells it from another of the same name; ``size_bytes`` is none where no row knows it; ``version`` is a
-    snapshot's.
+    cloud file's or a snapshot's. ``snapshots`` are those of a cloud file that hold the same as it does, with their
+    ``snapshot_versions``.
     """
 
     source: str
@@ -42,6 +43,8 @@ class Held:
     folder: str | None
     folder_id: UUID | None
     version: int | None
+    snapshots: Sequence[UUID] = ()
+    snapshot_versions: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,15 @@ SOURCES: Final[dict[str, Source]] = {
     "cloud": Source(
         "cloud_files",
         """
-        SELECT id, name, object_key, content_type, size_bytes, updated_at AS modified, NULL AS folder,
-            NULL::uuid AS folder_id, NULL::integer AS version
-        FROM cloud_files WHERE owner_id = $1
+        SELECT c.id, c.name, c.object_key, c.content_type, c.size_bytes, c.updated_at AS modified, NULL AS folder,
+            NULL::uuid AS folder_id, c.version, coalesce(same.ids, '{}') AS snapshots,
+            coalesce(same.versions, '{}') AS snapshot_versions
+        FROM cloud_files c LEFT JOIN LATERAL (
+            SELECT array_agg(v.id ORDER BY v.version) AS ids, array_agg(v.version ORDER BY v.version) AS versions
+            FROM cloud_versions v
+            WHERE v.file_id = c.id AND (v.object_key, v.content_type) = (c.object_key, c.content_type)
+        ) AS same ON true
+        WHERE c.owner_id = $1
         """,
     ),
     # A snapshot of what its file holds now is not there twice.

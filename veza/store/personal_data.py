@@ -17,6 +17,8 @@ HASH: Final = "a hash, by which a secret of yours is recognised without our know
 SECRET: Final = "a secret that lets somebody in, or pays, in your place"  # noqa: S105 - says what is one
 QUEUE: Final = "our own bookkeeping of work to be done; it says nothing about you"
 SEARCH: Final = "the words of this row again, cut up for searching"
+FOLDED: Final = "the category of this row again, in lower case, by which it is found however it is written"
+SAME: Final = "a fingerprint of what was asked, by which a repeated request is told from another of the same name"
 STORAGE: Final = "where our storage keeps the bytes; the file itself is in the archive"
 FOR_US: Final = "what the provider told us of our request, in words for us; it may tell of our own account"
 
@@ -25,10 +27,12 @@ FOR_US: Final = "what the provider told us of our request, in words for us; it m
 class Shown:
     """A table with rows about people. ``whose`` is the SQL condition under which a row ``t`` is about the person $1.
 
-    ``columns`` are shown, each with what it means, and ``withheld`` are not, each with why. ``instead`` is SQL for what
-    is shown of a column that is not shown as it is.
+    ``title`` is what a person calls what is in it, ``about`` says that in a sentence. ``columns`` are shown, each with
+    what it means, and ``withheld`` are not, each with why. ``instead`` is SQL for what is shown of a column that is not
+    shown as it is.
     """
 
+    title: str
     about: str
     whose: str
     columns: Mapping[str, str]
@@ -40,6 +44,7 @@ class Shown:
 class Withheld:
     """A table with rows about people, none of which is shown."""
 
+    title: str
     why: Why
     columns: Sequence[str]
 
@@ -102,7 +107,8 @@ CHANGED: Final = "when it was last changed"
 
 ACCOUNT: Final[Mapping[str, Table]] = {
     "users": Shown(
-        "Your account.",
+        "Account",
+        "What you are called, and your address.",
         "t.id = $1",
         {
             "id": "by which everything else refers to you",
@@ -117,6 +123,7 @@ ACCOUNT: Final[Mapping[str, Table]] = {
         {"password_hash": HASH},
     ),
     "sessions": Shown(
+        "Sign-ins",
         "Where you are or were signed in.",
         OWN,
         {
@@ -134,6 +141,7 @@ ACCOUNT: Final[Mapping[str, Table]] = {
         {"refresh_id": SECRET, "previous_id": SECRET},
     ),
     "notifications": Shown(
+        "Notifications",
         "What you were told.",
         OWN,
         {
@@ -150,6 +158,7 @@ ACCOUNT: Final[Mapping[str, Table]] = {
         instead={"data": "t.data - 'download_url'"},
     ),
     "exports": Shown(
+        "Exports",
         "The exports you asked for, this one among them.",
         OWN,
         {
@@ -171,6 +180,7 @@ ACCOUNT: Final[Mapping[str, Table]] = {
         {"due_at": QUEUE, "claim_id": QUEUE, "claimed_until": QUEUE, "object_key": STORAGE},
     ),
     "idempotency_keys": Shown(
+        "Named requests",
         "What your apps named their requests, so that a repeated one does nothing twice.",
         OWN,
         {
@@ -180,9 +190,10 @@ ACCOUNT: Final[Mapping[str, Table]] = {
             "resource_id": "what came of it",
             "created_at": "when it was asked",
         },
-        {"body_sha256": HASH, "in_flight_until": QUEUE},
+        {"body_sha256": SAME, "in_flight_until": QUEUE},
     ),
     "audit_entries": Shown(
+        "Activity",
         "What you did: every request that could change something, and what you did with money or as an admin.",
         "t.actor_id = $1",
         {
@@ -199,9 +210,12 @@ ACCOUNT: Final[Mapping[str, Table]] = {
         {"details": "it may tell of other people"},
     ),
     "notification_numbers": Withheld(
-        "it only counts your notifications, which are all here", ("user_id", "last", "closed")
+        "The counter of your notifications",
+        "it only counts your notifications, which are all here",
+        ("user_id", "last", "closed"),
     ),
     "stream_tickets": Withheld(
+        "Tickets for live updates",
         "they let your browser in within a minute, by a secret of which we keep the hash",
         ("hash", "user_id", "session_id", "expires_at"),
     ),
@@ -209,6 +223,7 @@ ACCOUNT: Final[Mapping[str, Table]] = {
 
 WORK: Final[Mapping[str, Table]] = {
     "products": Shown(
+        "Products",
         "What you sell or prepare to sell.",
         SOLD,
         {
@@ -233,6 +248,7 @@ WORK: Final[Mapping[str, Table]] = {
         {"words": SEARCH, "cover_key": STORAGE, "preview_key": STORAGE},
     ),
     "product_files": Shown(
+        "Files of your products",
         "What the buyers of your products get. The files are in the archive.",
         OWN_PRODUCT,
         {
@@ -246,6 +262,7 @@ WORK: Final[Mapping[str, Table]] = {
         {"object_key": STORAGE},
     ),
     "streams": Shown(
+        "Live streams",
         "Your live streams.",
         OWNED,
         {
@@ -262,6 +279,7 @@ WORK: Final[Mapping[str, Table]] = {
         {"key_version": "a part of what its stream key is made of", "changes": QUEUE},
     ),
     "stream_sessions": Shown(
+        "Broadcasts",
         "When your streams were on air.",
         "t.stream_id IN (SELECT id FROM streams WHERE owner_id = $1)",
         {
@@ -289,6 +307,7 @@ WORK: Final[Mapping[str, Table]] = {
         },
     ),
     "reviews": Shown(
+        "Reviews",
         "Reviews that you wrote, and what you answered to others'.",
         WRITTEN,
         {
@@ -312,6 +331,7 @@ WORK: Final[Mapping[str, Table]] = {
 
 THINGS: Final[Mapping[str, Table]] = {
     "cloud_files": Shown(
+        "Cloud files",
         "The files that you keep with us. They are in the archive.",
         OWNED,
         {
@@ -327,7 +347,8 @@ THINGS: Final[Mapping[str, Table]] = {
         {"words": SEARCH, "object_key": STORAGE},
     ),
     "cloud_versions": Shown(
-        "Snapshots of your files. They are in the archive, but for those that their file has not left behind.",
+        "Snapshots of cloud files",
+        "Earlier versions of your files that you kept. One that holds the same as its file is in the archive once.",
         OWN_CLOUD,
         {
             "id": "the snapshot",
@@ -340,6 +361,7 @@ THINGS: Final[Mapping[str, Table]] = {
         {"object_key": STORAGE},
     ),
     "cloud_shares": Shown(
+        "Shared links",
         "The links by which you let others read your files.",
         OWN_CLOUD,
         {
@@ -351,6 +373,7 @@ THINGS: Final[Mapping[str, Table]] = {
         {"token_hash": HASH},
     ),
     "gear": Shown(
+        "Gear",
         "Your gear.",
         OWNED,
         {
@@ -371,9 +394,10 @@ THINGS: Final[Mapping[str, Table]] = {
             "created_at": MADE,
             "updated_at": CHANGED,
         },
-        {"category_key": SEARCH, "words": SEARCH},
+        {"category_key": FOLDED, "words": SEARCH},
     ),
     "gear_documents": Shown(
+        "Gear documents",
         "Documents of your gear. They are in the archive.",
         OWN_GEAR,
         {
@@ -388,6 +412,7 @@ THINGS: Final[Mapping[str, Table]] = {
         {"object_key": STORAGE},
     ),
     "gear_repairs": Shown(
+        "Gear repairs",
         "Repairs of your gear.",
         OWN_GEAR,
         {
@@ -405,6 +430,7 @@ THINGS: Final[Mapping[str, Table]] = {
 
 MONEY: Final[Mapping[str, Table]] = {
     "orders": Shown(
+        "Orders",
         "What you ordered.",
         "t.buyer_id = $1",
         {
@@ -430,6 +456,7 @@ MONEY: Final[Mapping[str, Table]] = {
         },
     ),
     "order_items": Shown(
+        "Order lines",
         "The lines of your orders, and those of others' orders in which you sold something.",
         TRADED_LINES,
         {
@@ -453,6 +480,7 @@ MONEY: Final[Mapping[str, Table]] = {
         },
     ),
     "downloads": Shown(
+        "Downloads",
         "What you downloaded of what you bought.",
         f"{OWN} AND {BOUGHT}",
         {
@@ -464,6 +492,7 @@ MONEY: Final[Mapping[str, Table]] = {
         },
     ),
     "disputes": Shown(
+        "Disputes",
         "Payments of yours that your bank disputed.",
         BOUGHT,
         {
@@ -479,6 +508,7 @@ MONEY: Final[Mapping[str, Table]] = {
         {"due_at": QUEUE, "asked": QUEUE, "claim_id": QUEUE, "claimed_until": QUEUE},
     ),
     "refunds": Shown(
+        "Refunds",
         "What was or is to be given back of your orders, and of others' for what you sold.",
         TRADED_REFUNDS,
         {
@@ -518,6 +548,7 @@ MONEY: Final[Mapping[str, Table]] = {
         },
     ),
     "refund_items": Shown(
+        "Refunded lines",
         "What was given back of each line.",
         TRADED_PARTS,
         {
@@ -528,6 +559,7 @@ MONEY: Final[Mapping[str, Table]] = {
         },
     ),
     "invoice_documents": Shown(
+        "Invoices and credit notes",
         "Your invoices and credit notes, as they were made when first asked for.",
         BUYERS_PAPERS,
         {
@@ -537,6 +569,7 @@ MONEY: Final[Mapping[str, Table]] = {
         },
     ),
     "connect_accounts": Shown(
+        "Payout account",
         "Your account at the payout provider.",
         OWN,
         {
@@ -551,6 +584,7 @@ MONEY: Final[Mapping[str, Table]] = {
         {"key_epoch": QUEUE, "check_due_at": QUEUE},
     ),
     "earnings": Shown(
+        "Earnings",
         "What you earned of each order.",
         SOLD,
         {
@@ -562,6 +596,7 @@ MONEY: Final[Mapping[str, Table]] = {
         },
     ),
     "transfers": Shown(
+        "Payouts",
         "What you were paid, or are to be.",
         SOLD,
         {
@@ -600,6 +635,7 @@ MONEY: Final[Mapping[str, Table]] = {
         },
     ),
     "transfer_attempts": Shown(
+        "Payout attempts",
         "Each try to pay you.",
         "t.transfer_id IN (SELECT id FROM transfers WHERE seller_id = $1)",
         {
@@ -611,6 +647,7 @@ MONEY: Final[Mapping[str, Table]] = {
         {"message": FOR_US, "claim_id": QUEUE, "idempotency_key": QUEUE},
     ),
     "refund_shares": Shown(
+        "Your share of refunds",
         "Your part of each refund of what you sold, and how it came back from you.",
         f"t.id IN ({OWN_SHARES})",
         {
@@ -641,6 +678,7 @@ MONEY: Final[Mapping[str, Table]] = {
         },
     ),
     "withholdings": Shown(
+        "Withheld from payouts",
         "What was kept of which transfer for a refund.",
         f"t.share_id IN ({OWN_SHARES})",
         {
@@ -651,6 +689,7 @@ MONEY: Final[Mapping[str, Table]] = {
         },
     ),
     "ledger_accounts": Shown(
+        "Ledger accounts",
         "Your accounts in our books.",
         "t.kind = 'seller' AND t.owner = $1",
         {
@@ -661,6 +700,7 @@ MONEY: Final[Mapping[str, Table]] = {
         },
     ),
     "journals": Shown(
+        "Ledger journals",
         "What was booked on your accounts. What concerns you as a buyer is in your orders and refunds.",
         f"t.id IN (SELECT journal_id FROM entries WHERE account_id IN ({OWN_ACCOUNT}))",
         {
@@ -672,6 +712,7 @@ MONEY: Final[Mapping[str, Table]] = {
         },
     ),
     "entries": Shown(
+        "Ledger entries",
         "How much was booked on your accounts.",
         f"t.account_id IN ({OWN_ACCOUNT})",
         {
@@ -683,11 +724,13 @@ MONEY: Final[Mapping[str, Table]] = {
         },
     ),
     "provider_events": Withheld(
+        "Messages from the payment providers",
         "they say when we were told to ask the providers about a payment or an account, by ids that are in orders and"
         " connect_accounts",
         ("provider", "event_id", "event_type", "subject", "received_at"),
     ),
     "reconciliations": Withheld(
+        "Comparisons of our books with the provider's",
         "they say where our books and the provider's differ, by ids that are in transfers, of many people at once",
         ("id", "ran_at", "provider_asked", "findings"),
     ),
@@ -706,6 +749,14 @@ PLATFORM: Final[Mapping[str, Table]] = {
     "orphans": Impersonal("bytes that no row names any more, until they are removed", ("object_key", "since")),
     "tags": Impersonal("how often each tag is in use", ("tag", "key", "uses")),
 }
+
+GROUPS: Final[Mapping[str, Mapping[str, Table]]] = {
+    "Your account": ACCOUNT,
+    "Your work": WORK,
+    "Your files and gear": THINGS,
+    "Orders, sales and money": MONEY,
+}
+"""What is about people, as a person would look for it."""
 
 TABLES: Final[Mapping[str, Table]] = {**ACCOUNT, **WORK, **THINGS, **MONEY, **PLATFORM}
 """Every table but the migrations' own (``_yoyo_...``, ``yoyo_lock``), which hold nothing of anybody."""
