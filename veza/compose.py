@@ -19,6 +19,7 @@ from veza import admin
 from veza.actors import flags, maintenance
 from veza.actors.audit import Outbox
 from veza.actors.core import State
+from veza.actors.export_contents import Sources
 from veza.actors.queue import Leases
 from veza.actors.refs import Refs
 from veza.domain.accounts import User
@@ -152,7 +153,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
                 notifications=notifications,
                 warranties=Warranties(database, new_id),
                 exports=exports,
-                export_data=ExportData(database),
+                export_sources=Sources(ExportData(database), objects, Printer(at_once=1)),  # others ask for theirs too
                 export_lifetime=timedelta(hours=settings.export_url_ttl_hours),
                 objects=objects,
                 object_grace=timedelta(hours=settings.object_grace_hours),

@@ -22,10 +22,11 @@ import trio
 from tests.buckets import STORES, open_local, open_store
 from tests.store.belongings import AT, Belongings, Person
 from tests.unpack import Unpacked
-from veza.actors.export_contents import Contents, Tally
+from veza.actors.export_contents import Contents, Sources, Tally
 from veza.domain.exports import Progress
 from veza.domain.ids import IdMint
 from veza.gateways.archive import write_archive
+from veza.gateways.invoice_pdf import Printer
 from veza.gateways.objects import ObjectMissing, Objects
 from veza.store.bridge import Database
 from veza.store.export_data import ExportData, Held
@@ -85,7 +86,7 @@ class Home:
         return who
 
     async def export(self, who: Person, data: ExportData | None = None) -> Unpacked:
-        contents = Contents(data or ExportData(self.db), self.objects, who.id, AT, self.tally)
+        contents = Contents(Sources(data or ExportData(self.db), self.objects, Printer()), who.id, AT, self.tally)
         return Unpacked.of(await write_archive(contents.write, whole))
 
     async def run(self, sql: str, *args: object) -> None:
@@ -106,7 +107,7 @@ async def test_an_export_is_made_of_either_store_and_kept_in_it(
     async with open_store(kind, tmp_path, request) as objects:
         home = Home(db, objects, tmp_path, Belongings(db, IdMint(lambda: datetime.now(UTC), Random(4))))
         ann = await home.person()
-        contents = Contents(ExportData(db), objects, ann.id, AT, home.tally)
+        contents = Contents(Sources(ExportData(db), objects, Printer()), ann.id, AT, home.tally)
         stored = await write_archive(contents.write, objects.put)
         async with objects.read(stored.key) as chunks:
             opened = Unpacked.of(await whole(chunks))
@@ -220,6 +221,22 @@ async def test_thousands_of_files_are_listed_each_once(db: Database, tmp_path: P
     assert sorted(paths) == sorted(opened.files)
     assert opened.page.count('<a href="files/') == 3006
     assert "<summary>Cloud files</summary>" in opened.page
+
+
+async def test_invoices_and_credit_notes_of_what_they_bought_are_in_it_as_pdf(db: Database, tmp_path: Path) -> None:
+    async with open_home(db, tmp_path) as home:
+        ann, bob = await home.person(), await home.person("BOB")
+        trade = await home.belongings.trade(ann, bob)
+        opened, his = await home.export(ann), await home.export(bob)
+    papers = {path: content for path, content in opened.files.items() if "invoices" in path}
+    number = f"2026-{trade.number:06}"
+    assert set(papers) == {f"files/invoices/invoice-{number}.pdf", f"files/invoices/credit-note-CN-{number}.pdf"}
+    assert all(content.startswith(b"%PDF-1.7") for content in papers.values())
+    listed = {(row["kind"], row["id"], row["path"]) for row in opened.data("files")["rows"] if row["path"] in papers}
+    assert {(kind, number) for kind, number, _ in listed} == {("invoice", number), ("credit_note", f"CN-{number}")}
+    assert {row["number"] for row in opened.rows("invoice_documents")} == {each for _, each, _ in listed}
+    assert not [path for path in his.files if "invoices" in path]
+    assert home.tally.progress.files_done == home.tally.progress.files_total
 
 
 async def test_thousands_of_rows_are_one_table_of_valid_json(db: Database, tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from uuid import UUID
 import trio
 
 from tests.buckets import open_local
-from veza.actors.export_contents import Contents, Tally
+from veza.actors.export_contents import Contents, Sources, Tally
 from veza.gateways.archive import write_archive
+from veza.gateways.invoice_pdf import Printer
 from veza.store.bridge import Database
 from veza.store.export_data import ExportData
 
@@ -23,7 +24,7 @@ async def main(dsn: str, folder: str, user_id: str) -> None:
         await db.ping()
         forget_the_peak()
         before, began = peak(), perf_counter()
-        contents = Contents(ExportData(db), objects, UUID(user_id), datetime.now(UTC), Tally())
+        contents = Contents(Sources(ExportData(db), objects, Printer()), UUID(user_id), datetime.now(UTC), Tally())
         stored = await write_archive(contents.write, objects.put)
         seconds = perf_counter() - began
         told = {"key": stored.key, "size": stored.size_bytes, "grown": peak() - before, "seconds": seconds}

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from tests.buckets import STORES
 from tests.house import House, running_house
-from tests.shop import BYTES, Shop, data
+from tests.shop import BYTES, ORDERS, Shop, data
 from tests.unpack import fetch
 from veza.gateways.objects.s3 import Bucket
 
@@ -40,7 +40,8 @@ def of_bucket(bucket: Bucket) -> dict[str, Any]:
 
 
 async def ask_and_open(house: House) -> None:
-    shop, ann = Shop(house), await house.sign_up("ann")
+    shop, ann, bob = Shop(house), await house.sign_up("ann"), await house.sign_up("bob")
+    bought = await shop.ordered(ann, await shop.on_sale(bob, title="A gift", price_cents=0))
     await shop.on_sale(ann, title="Ünder / the sea")
     for content in (b"one", b"two"):
         data(await house.post(FILES, ann, files={"file": ("take.wav", content, "audio/wav")}))
@@ -54,10 +55,13 @@ async def ask_and_open(house: House) -> None:
     opened = await fetch(told["data"]["download_url"])
     assert [each["username"] for each in opened.rows("users")] == ["ann"]
     assert [each["title"] for each in opened.rows("products")] == ["Ünder / the sea"]
-    assert sorted(opened.files.values()) == sorted([b"one", b"two", BYTES])
+    files = opened.files
+    invoice = files.pop(f"files/invoices/invoice-{bought['invoice_number']}.pdf")  # nobody asked for it before
+    assert invoice == (await house.get(f"{ORDERS}/{bought['id']}/invoice", ann)).content
+    assert sorted(files.values()) == sorted([b"one", b"two", BYTES])
     assert {"files/cloud/take.wav", "files/cloud/take (2).wav"} < set(opened.files)
     assert "What Veza holds about ann" in opened.page
     made = data(await house.get(f"/users/me/exports/{asked['id']}", ann))
-    assert (made["status"], made["progress"]["files_done"], made["progress"]["files_total"]) == ("ready", 3, 3)
+    assert (made["status"], made["progress"]["files_done"], made["progress"]["files_total"]) == ("ready", 4, 4)
     assert made["expires_at"] == told["data"]["expires_at"]
     assert (await fetch(made["download_url"])).names == opened.names

@@ -6,10 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+from veza.domain.addresses import Address
 from veza.domain.ids import NewId
+from veza.domain.invoices import Buyer, Credited, CreditNote, Invoice, InvoiceLine, Issuer, credit_note
 from veza.store.bridge import Database, Transaction
+from veza.store.invoices import CREDIT_NOTE, INVOICE
 
 AT = datetime(2026, 2, 23, 12, 30, 15, 250_000, tzinfo=UTC)
+ISSUER = Issuer("Veza of the tests", Address((), None, "Example City", "FR"), None, "veza.example")
 
 
 @dataclass(frozen=True)
@@ -219,9 +223,9 @@ class Belongings:
             seller.id,
         )
         await tx.execute(
-            "INSERT INTO invoice_documents (number, document) VALUES ($1, jsonb_build_object('buyer', $2::text))",
+            "INSERT INTO invoice_documents (number, document) VALUES ($1, $2)",
             f"2026-{made.number:06}",
-            buyer.name,
+            INVOICE.dump_json(_invoice(made, buyer)).decode(),
         )
         await tx.execute(
             "INSERT INTO downloads (id, order_id, file_id, user_id) VALUES ($1, $2, gen_random_uuid(), $3)",
@@ -300,9 +304,9 @@ class Belongings:
             f"CN-2026-{made.number:06}",
         )
         await tx.execute(
-            "INSERT INTO invoice_documents (number, document) VALUES ($1, jsonb_build_object('buyer', $2::text))",
+            "INSERT INTO invoice_documents (number, document) VALUES ($1, $2)",
             f"CN-2026-{made.number:06}",
-            buyer.name,
+            CREDIT_NOTE.dump_json(_credit_note(made, buyer)).decode(),
         )
         await tx.execute(
             "INSERT INTO refund_items (refund_id, order_item_id, amount_cents) VALUES ($1, $2, 50)",
@@ -320,3 +324,31 @@ class Belongings:
         await tx.execute(
             "INSERT INTO withholdings (share_id, transfer_id, amount_cents) VALUES ($1, $2, 45)", share, made.transfer
         )
+
+
+def _invoice(made: Trade, buyer: Person) -> Invoice:
+    return Invoice(
+        number=f"2026-{made.number:06}",
+        issued_at=AT,
+        currency="EUR",
+        issuer=ISSUER,
+        buyer=Buyer(buyer.name, f"{buyer.name}@x"),
+        lines=(InvoiceLine("Sold", "the seller", 1, 100, 0),),
+        order_id=str(made.order),
+        settled_at=AT,
+        payment_reference=f"pay_{made.number}",
+    )
+
+
+def _credit_note(made: Trade, buyer: Person) -> CreditNote:
+    invoice = _invoice(made, buyer)
+    part = Credited(invoice.lines[0], 50, None)
+    return credit_note(
+        invoice,
+        f"CN-2026-{made.number:06}",
+        [part],
+        [],
+        issued_at=AT,
+        payment_reference=f"re_{made.number}",
+        reason="other",
+    )

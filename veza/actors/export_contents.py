@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, S
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, Self
+from typing import Final, Protocol, Self
 from uuid import UUID
 
 import structlog
@@ -16,6 +16,7 @@ import trio
 
 from veza.domain.archives import Names, folder, safe_name, versioned
 from veza.domain.exports import Progress
+from veza.domain.invoices import CreditNote, Invoice
 from veza.gateways.archive import Archive, Entry
 from veza.gateways.export_page import FileLine, Line, Page, render
 from veza.gateways.objects import ObjectMissing, Objects
@@ -40,7 +41,12 @@ ENDINGS: Final = {  # of covers and previews, whose type we know and whose name 
 }
 
 FILES_ROOM: Final = "files/"
-ROOMS: Final = {"cloud": "Cloud files", "gear": "Gear documents", "products": "Files of your products"}
+ROOMS: Final = {
+    "cloud": "Cloud files",
+    "gear": "Gear documents",
+    "products": "Files of your products",
+    "invoices": "Invoices and credit notes",
+}
 KINDS: Final = {
     "cloud": "cloud_file",
     "snapshots": "snapshot",
@@ -56,7 +62,7 @@ ABOUT_MANIFEST: Final = (
 )
 MANIFEST_COLUMNS: Final = {
     "path": "where the file is in this archive",
-    "kind": f"what it is to its row: {', '.join(KINDS.values())}",
+    "kind": f"what it is to its row: {', '.join([*KINDS.values(), 'invoice', 'credit_note'])}",
     "table": "the table whose row it belongs to; its rows are in data/<table>.json",
     "id": "by which that row is found there: the first of its columns",
     "version": "of a cloud file or a snapshot, the version whose content this is; else null",
@@ -91,12 +97,28 @@ class Tally:
         self.progress = replace(now, files_total=now.files_done, bytes_total=now.bytes_done)
 
 
+class Printer(Protocol):
+    """What makes PDFs."""
+
+    async def print(self, document: Invoice | CreditNote) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What every export is made of: rows, objects, and invoices as they are printed."""
+
+    data: ExportData
+    objects: Objects
+    printer: Printer
+
+
 class Contents:
     """One person's, written once."""
 
-    def __init__(self, data: ExportData, objects: Objects, user_id: UUID, made_at: datetime, tally: Tally) -> None:
-        self._data = data
-        self._objects = objects
+    def __init__(self, sources: Sources, user_id: UUID, made_at: datetime, tally: Tally) -> None:
+        self._data = sources.data
+        self._objects = sources.objects
+        self._printer = sources.printer
         self._user_id = user_id
         self._made_at = made_at
         self._tally = tally
@@ -110,6 +132,7 @@ class Contents:
         Raises StoreError, Unavailable and what else reading objects raises; ObjectMissing where a row names bytes that
         are gone, which is logged: it is a loss, and somebody has to look.
         """
+        await self._data.write_papers(self._user_id)
         async with self._data.moment(self._user_id) as moment:
             username, amount = await moment.username(), await moment.amount()
             self._tally.expect(amount.files, amount.size_bytes)
@@ -122,6 +145,9 @@ class Contents:
         async with aclosing(self._data.files(self._user_id)) as files:
             async for held in files:
                 await self._file(archive, held)
+        async with aclosing(self._data.papers(self._user_id)) as papers:
+            async for paper in papers:
+                await self._paper(archive, paper)
         self._tally.end()
         await self._parts(archive, MANIFEST, self._listed.manifest())
         if self._left_out:
@@ -176,6 +202,14 @@ class Contents:
         self._listed.add(Listed(path, KINDS[held.source], held.table, str(held.id), held.version, size))
         for snapshot, version in zip(held.snapshots, held.snapshot_versions, strict=True):
             self._listed.add(Listed(path, KINDS["snapshots"], "cloud_versions", str(snapshot), version, size))
+
+    async def _paper(self, archive: Archive, paper: Invoice | CreditNote) -> None:
+        content = await self._printer.print(paper)
+        path, size = f"{FILES_ROOM}invoices/{safe_name(paper.filename)}", len(content)
+        await archive.add(Entry(path, paper.issued_at, size), _Parts([content]))
+        self._tally.count(files=1, size_bytes=size)
+        kind = "credit_note" if isinstance(paper, CreditNote) else "invoice"
+        self._listed.add(Listed(path, kind, "invoice_documents", paper.number, None, size))
 
     def _leave_out(self, held: Held) -> None:
         """Its owner deleted it, or gave it other bytes, after it was found."""

@@ -252,6 +252,11 @@ class Document:
 class Invoice(Document):
     """A paid order, billed by the platform."""
 
+    @property
+    def filename(self) -> str:
+        """What its PDF is called."""
+        return f"invoice-{self.number}.pdf"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CreditNote(Document):
@@ -266,6 +271,11 @@ class CreditNote(Document):
     @cached_property
     def totals(self) -> Totals:
         return totals_of(self.lines, self.credited_before)
+
+    @property
+    def filename(self) -> str:
+        """What its PDF is called."""
+        return f"credit-note-{self.number}.pdf"
 
 
 @dataclass(frozen=True)

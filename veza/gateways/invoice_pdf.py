@@ -26,8 +26,8 @@ WAITING: Final = 20  # at some 100 ms each, two seconds' wait
 class Printer:
     """Renders off the event loop, a few at a time."""
 
-    def __init__(self) -> None:
-        self._limiter = trio.CapacityLimiter(AT_ONCE)
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._limiter = trio.CapacityLimiter(at_once)
 
     async def print(self, document: Document) -> bytes:
         """As `render`, in a thread that a cancel waits for. Raises Unavailable when ``WAITING`` wait already."""

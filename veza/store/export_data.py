@@ -12,11 +12,16 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from veza.domain.invoices import CreditNote, Invoice
 from veza.store.bridge import Database, Snapshot
+from veza.store.invoice_backlog import BOUGHT, write_documents
+from veza.store.invoices import CREDIT_NOTE, INVOICE
 from veza.store.personal_data import Shown, selected
 
 ROWS: Final = 200  # of at most some 10 KB each
 FILES: Final = 200
+PAPERS: Final = 200  # of some 2 KB each
+PAPERS_AT_ONCE: Final = 500  # written in a transaction of some tenths of a second
 
 OPEN: Final = "DECLARE export_rows NO SCROLL CURSOR FOR SELECT row_to_json(r)::text AS row FROM ({}) AS r"
 FETCH: Final = f"FETCH {ROWS} FROM export_rows"
@@ -115,6 +120,18 @@ SOURCES: Final[dict[str, Source]] = {
 }
 
 
+# Their numbers are theirs for good, and so is what is written down under them.
+NUMBERS: Final = """
+    SELECT invoice_number AS number, false AS credits FROM orders WHERE buyer_id = $1 AND invoice_number IS NOT NULL
+    UNION ALL SELECT r.credit_note_number, true FROM orders o JOIN refunds r ON r.order_id = o.id
+    WHERE o.buyer_id = $1 AND r.credit_note_number IS NOT NULL
+"""
+WRITTEN: Final = f"""
+SELECT n.number, n.credits, d.document FROM ({NUMBERS}) AS n JOIN invoice_documents d ON d.number = n.number
+WHERE n.number > $2 ORDER BY n.number LIMIT $3
+"""
+
+
 @dataclass(frozen=True)
 class Amount:
     """How many files somebody has, and how many bytes those have whose size a row knows."""
@@ -142,6 +159,7 @@ class Moment:
             sql = f"SELECT count(*), coalesce(sum(size_bytes), 0)::bigint FROM ({source.rows}) AS f"
             [(count, known)] = await self._snapshot.fetch(sql, self._user_id)
             files, size = files + count, size + known
+        files += await self._snapshot.fetchval(f"SELECT count(*) FROM ({NUMBERS}) AS n", self._user_id)
         return Amount(files, size)
 
     async def rows(self, name: str, table: Shown) -> AsyncGenerator[Sequence[str], None]:
@@ -176,6 +194,24 @@ class ExportData:
                 if len(page) < FILES:
                     break
                 after = tuple(page[-1][column] for column in source.key)
+
+    async def write_papers(self, user_id: UUID) -> None:
+        """Write down somebody's invoices and credit notes that nobody asked for yet."""
+        while True:
+            async with self._db.transaction() as tx:
+                if await write_documents(tx, user_id, PAPERS_AT_ONCE, BOUGHT) < PAPERS_AT_ONCE:
+                    return
+
+    async def papers(self, user_id: UUID) -> AsyncGenerator[Invoice | CreditNote, None]:
+        """Somebody's invoices and credit notes that are written down, by their numbers."""
+        after = ""
+        while True:
+            page = await self._db.fetch(WRITTEN, user_id, after, PAPERS)
+            for row in page:
+                yield (CREDIT_NOTE if row["credits"] else INVOICE).validate_json(row["document"])
+            if len(page) < PAPERS:
+                return
+            after = page[-1]["number"]
 
     async def still(self, held: Held) -> bool:
         """Whether a row still names these bytes of this file's."""

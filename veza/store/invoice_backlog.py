@@ -1,7 +1,8 @@
-"""Invoices and credit notes that nobody has asked for yet, made because somebody whom they name is about to go.
+"""Invoices and credit notes that nobody asked for yet, made because somebody whom they name goes, or wants all of theirs.
 
 A document names people as they were called when it was made. So before a person is erased, whatever still has to be
-able to name them is written down: of what they bought, and of what was bought of them.
+able to name them is written down: of what they bought, and of what was bought of them. An export has all that are
+theirs: of what they bought.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from veza.domain.invoices import Billing
 from veza.store.bridge import Record, Transaction
 from veza.store.invoices import BILLING, INVOICE, KEEP, invoice_of, keep_credit_note
 
-OF_PERSON: Final = """
+BOUGHT: Final = "(SELECT id FROM orders WHERE buyer_id = $1)"
+TRADED: Final = """
 (SELECT id FROM orders WHERE buyer_id = $1 UNION SELECT order_id FROM order_items WHERE seller_id = $1)
 """
 
-ORDERS: Final = f"""
+ORDERS: Final = """
 SELECT o.id, o.currency, o.paid_at, o.payment_id, o.invoice_number, u.username, u.email
 FROM orders o JOIN users u ON u.id = o.buyer_id
-WHERE o.id IN {OF_PERSON} AND o.invoice_number IS NOT NULL
+WHERE o.id IN {those} AND o.invoice_number IS NOT NULL
   AND NOT EXISTS (SELECT FROM invoice_documents d WHERE d.number = o.invoice_number)
 LIMIT $2
 """
@@ -36,26 +38,27 @@ WHERE i.order_id = ANY($1::uuid[]) ORDER BY i.order_id, i.position
 BILLINGS: Final = "SELECT since, billing FROM billings ORDER BY id"
 
 # Their invoices are kept by then.
-REFUNDS: Final = f"""
+REFUNDS: Final = """
 SELECT r.order_id, r.credit_note_number, r.completed_at, r.reference, r.reason, invoice.document AS invoice
 FROM refunds r JOIN orders o ON o.id = r.order_id JOIN invoice_documents invoice ON invoice.number = o.invoice_number
-WHERE r.order_id IN {OF_PERSON} AND r.credit_note_number IS NOT NULL
+WHERE r.order_id IN {those} AND r.credit_note_number IS NOT NULL
   AND NOT EXISTS (SELECT FROM invoice_documents d WHERE d.number = r.credit_note_number)
 LIMIT $2
 """
 
 
-async def write_documents(tx: Transaction, user_id: UUID, limit: int) -> int:
-    """Write at most ``limit`` of the documents that are to name a person and that nobody asked for; how many it were.
+async def write_documents(tx: Transaction, user_id: UUID, limit: int, those: str = TRADED) -> int:
+    """Write at most ``limit`` of the documents of a person's orders that nobody asked for; how many it were.
 
-    Less than the limit: these were the last.
+    Less than the limit: these were the last. ``those`` are the orders: what names the person, or ``BOUGHT``, what is
+    theirs.
     """
-    orders = await tx.fetch(ORDERS, user_id, limit)
+    orders = await tx.fetch(ORDERS.format(those=those), user_id, limit)
     if orders:
         await _write_invoices(tx, orders)
     if len(orders) == limit:
         return limit
-    refunds = await tx.fetch(REFUNDS, user_id, limit - len(orders))
+    refunds = await tx.fetch(REFUNDS.format(those=those), user_id, limit - len(orders))
     for refund in refunds:
         await keep_credit_note(tx, INVOICE.validate_json(refund["invoice"]), refund["order_id"], refund)
     return len(orders) + len(refunds)

@@ -560,7 +560,7 @@ MONEY: Final[Mapping[str, Table]] = {
     ),
     "invoice_documents": Shown(
         "Invoices and credit notes",
-        "Your invoices and credit notes, as they were made when first asked for.",
+        "What your invoices and credit notes say. As PDF they are in the archive too.",
         BUYERS_PAPERS,
         {
             "number": "its number",

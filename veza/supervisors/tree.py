@@ -11,7 +11,7 @@ from uuid import UUID
 
 from veza.actors.audit import AuditKeeper, MonthMinder, Outbox
 from veza.actors.disputes import Disputer
-from veza.actors.export_contents import Contents, Tally
+from veza.actors.export_contents import Contents, Sources, Tally
 from veza.actors.export_job import ExportActor, Office
 from veza.actors.exports import AT_ONCE as EXPORTS
 from veza.actors.exports import Exporter, ExporterRef
@@ -49,7 +49,6 @@ from veza.gateways.stripe import Stripe
 from veza.store.audit import AuditRows
 from veza.store.connect import Connect
 from veza.store.disputes import Disputes
-from veza.store.export_data import ExportData
 from veza.store.exports import ExportRows
 from veza.store.flags import FlagRows
 from veza.store.live import LiveRows
@@ -98,7 +97,7 @@ class TreeParts:
     notifications: Notifications
     warranties: Warranties
     exports: ExportRows
-    export_data: ExportData
+    export_sources: Sources
     export_lifetime: timedelta
     objects: Objects
     object_grace: timedelta
@@ -198,7 +197,7 @@ def _exporting(parts: TreeParts, flags: Callable[[], Flags]) -> tuple[Supervisor
     """Who finds the exports that are due, and who makes each: one that crashed is gone, its row is due again."""
 
     def contents(user_id: UUID, made_at: datetime, tally: Tally) -> Callable[[Archive], Awaitable[None]]:
-        return Contents(parts.export_data, parts.objects, user_id, made_at, tally).write
+        return Contents(parts.export_sources, user_id, made_at, tally).write
 
     office = Office(parts.exports, contents, parts.objects, parts.export_lifetime)
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from quart import Blueprint, Response
 from quart_schema import document_response
 
-from veza.domain.invoices import Document
+from veza.domain.invoices import CreditNote, Invoice
 from veza.http.auth import asker, login_required
 from veza.http.document import Pdf, takes_headers
 from veza.http.downloads import send_owned_bytes
@@ -27,7 +27,7 @@ async def get_invoice(order_id: UUID) -> Response:
     403 for its sellers, 409 until it is paid.
     """
     invoice = await parts().invoices.invoice(order_id, asker())
-    return await _send(invoice, f"invoice-{invoice.number}.pdf")
+    return await _send(invoice)
 
 
 @api.get(f"{ORDER}/refunds/<uuid:refund_id>/credit-note")
@@ -40,9 +40,9 @@ async def get_credit_note(order_id: UUID, refund_id: UUID) -> Response:
     409 until the buyer has it back.
     """
     note = await parts().invoices.credit_note(order_id, refund_id, asker())
-    return await _send(note, f"credit-note-{note.number}.pdf")
+    return await _send(note)
 
 
-async def _send(document: Document, filename: str) -> Response:
+async def _send(document: Invoice | CreditNote) -> Response:
     pdf = await parts().printer.print(document)
-    return send_owned_bytes(pdf, filename=filename, content_type="application/pdf")
+    return send_owned_bytes(pdf, filename=document.filename, content_type="application/pdf")
