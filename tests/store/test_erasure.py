@@ -81,6 +81,28 @@ async def test_a_scan_of_every_column_finds_them_only_where_the_answer_says_that
     assert set(erasure.kept) == set(Kept)
 
 
+async def test_why_they_asked_for_a_refund_or_declined_one_stays_only_where_it_stands_on_a_credit_note(
+    leaver: Leaver,
+) -> None:
+    bought, sold = await leaver.buy(), await leaver.sell()
+    ask = (
+        "INSERT INTO refunds (id, order_id, origin, requested_by, status, reason, details, amount_cents, currency,"
+        " reference, decided_by, decided_at, decision_reason) VALUES (gen_random_uuid(), $1, 'buyer', $2, 'declined',"
+        " 'why', 'more', 1, 'EUR', gen_random_uuid()::text, $3, now(), 'no')"
+    )
+    seller: UUID = await leaver.db.fetchval("SELECT seller_id FROM order_items WHERE order_id = $1", bought.id)
+    await leaver.market.run(ask, bought.id, leaver.id, seller)
+    await leaver.market.run(ask, sold.id, sold.buyer_id, leaver.id)
+    await leaver.erase()
+    left = {
+        (row["order_id"], row["status"]): (row["reason"], row["details"], row["decision_reason"])
+        for row in await leaver.db.fetch("SELECT order_id, status, reason, details, decision_reason FROM refunds")
+    }
+    assert left[bought.id, "declined"] == ("", "", "no")
+    assert left[sold.id, "declined"] == ("why", "more", "")
+    assert left[bought.id, "succeeded"][:2] == (f"{MARK} reason", "")
+
+
 async def test_every_table_that_refers_to_users_is_emptied_of_them_or_said_to_be_kept(leaver: Leaver) -> None:
     await leaver.settle_in()
     before = await leaver.referring()

@@ -127,9 +127,16 @@ TAKEN: Final[Mapping[Gone, str]] = {
     Gone.SHARES: "DELETE FROM cloud_shares s USING cloud_files f WHERE f.id = s.file_id AND f.owner_id = $1",
     Gone.VERSIONS: "DELETE FROM cloud_versions v USING cloud_files f WHERE f.id = v.file_id AND f.owner_id = $1",
     Gone.FILES: "DELETE FROM cloud_files WHERE owner_id = $1",
+    # A reason that stands on a credit note stays with it; one of a refund that came to nothing is but theirs.
     Gone.REMARKS: f"""
-        UPDATE refunds SET details = '' WHERE requested_by = $1 AND details <> ''
-        AND (order_id IN {BOUGHT} OR order_id IN {SOLD})
+        UPDATE refunds SET
+            details = CASE WHEN requested_by = $1 THEN '' ELSE details END,
+            reason = CASE WHEN requested_by = $1 AND credit_note_number IS NULL THEN '' ELSE reason END,
+            decision_reason = CASE WHEN decided_by = $1 THEN '' ELSE decision_reason END
+        WHERE (order_id IN {BOUGHT} OR order_id IN {SOLD}) AND (
+            requested_by = $1 AND (details <> '' OR credit_note_number IS NULL AND reason <> '')
+            OR decided_by = $1 AND decision_reason <> ''
+        )
     """,
     Gone.EXPORTS: "DELETE FROM exports WHERE user_id = $1",
     Gone.KEYS: "DELETE FROM idempotency_keys WHERE user_id = $1",

@@ -1,4 +1,4 @@
-"""Invoices and credit notes that nobody asked for yet, made because somebody whom they name goes, or wants all of theirs.
+"""Invoices and credit notes that nobody asked for yet, made because somebody whom they name goes, or wants all theirs.
 
 A document names people as they were called when it was made. So before a person is erased, whatever still has to be
 able to name them is written down: of what they bought, and of what was bought of them. An export has all that are
