@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 import trio
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.http.conftest import Serve
+from veza.domain.erasure import Obstacle
+from veza.domain.exports import Export, ExportStatus, Progress, failed_news, ready_news
+from veza.domain.gear import warranty_news
+from veza.domain.notifications import NotificationKind
 from veza.http.app import create_app, routes
 from veza.http.document import API, Document
+from veza.http.routes.notifications import DATA
 
 
 @pytest.fixture
@@ -58,6 +65,28 @@ async def test_it_tells_the_headers_that_a_route_heeds_and_what_it_cannot_do_wit
     assert [(each["name"], each["required"]) for each in back["parameters"]] == [("state", True)]
     answer = document["components"]["schemas"]["ProductOut"]
     assert set(answer["required"]) == set(answer["properties"])
+
+
+async def test_it_tells_what_the_data_of_each_kind_of_notification_has(document: dict[str, Any]) -> None:
+    told = document["components"]["schemas"]["NotificationOut"]["properties"]["data"]["anyOf"]
+    shapes = {each["title"]: each for each in told}
+    assert shapes.keys() == {shape.__name__ for shape in DATA.values()}
+    assert set(DATA) == set(NotificationKind)
+    at = datetime(2026, 2, 23, tzinfo=UTC)
+    export = Export(UUID(int=1), UUID(int=2), ExportStatus.QUEUED, Progress(), 0, at)
+    for news in (
+        ready_news(export, "https://x", at),
+        failed_news(export),
+        warranty_news(UUID(int=3), "Synth", at.date()),
+    ):
+        shape = shapes[DATA[news.kind].__name__]
+        assert set(news.data) == set(shape["required"]) == set(shape["properties"]), news.kind
+        DATA[news.kind].model_validate(news.data)
+
+
+async def test_it_tells_by_which_codes_an_erasure_is_refused(document: dict[str, Any]) -> None:
+    told = document["paths"]["/api/v1/users/me"]["delete"]["description"]
+    assert [code for code in (*Obstacle, "password_changed") if f"`{code}`" not in told] == []
 
 
 def test_no_two_shapes_share_a_name() -> None:

@@ -92,7 +92,7 @@ async def test_a_name_that_was_chosen_is_taken_as_it_is_or_refused(locker: Locke
             assert refusal(await locker.send(ann, parts)) == (400, "invalid"), name
         assert refusal(await locker.call("PATCH", url, ann, json={"name": name})) == (400, "invalid"), name
     assert refusal(await locker.call("PATCH", url, ann, json={})) == (400, "invalid")
-    assert refusal(await locker.call("PATCH", url, ann, json={"name": "x", "version": 9})) == (400, "invalid")
+    assert refusal(await locker.call("PATCH", url, ann, json={"name": "x", "colour": 9})) == (400, "invalid")
     assert len(locker.objects()) == before
     assert data(await locker.get(url, ann)) == late
 
@@ -133,7 +133,8 @@ async def test_files_are_found_by_words_and_sorted(locker: Locker) -> None:
     assert await listed("search=%25") == await listed("search=ick") == []
     page = data(await locker.get(f"{FILES}?limit=1&offset=1&search=wav", ann))
     assert ([each["id"] for each in page["files"]], page["total"]) == ([kick["id"]], 2)
-    renamed = data(await locker.call("PATCH", f"{FILES}/{kick['id']}", ann, json={"name": "Snare"}))
+    sent_back = kick | {"name": "Snare", "size_bytes": 1, "version": 9}
+    renamed = data(await locker.call("PATCH", f"{FILES}/{kick['id']}", ann, json=sent_back))
     assert renamed == kick | {"name": "Snare", "updated_at": renamed["updated_at"]}
     assert await listed("search=snare") == [kick["id"]]
     assert await listed("search=01") == []

@@ -125,7 +125,15 @@ class FilesQuery(Paging):
 
 
 class RenameBody(Body):
+    """Another name. The rest of a fetched file may be sent along, and is ignored."""
+
     name: Annotated[str, AfterValidator(checked(check_name))]
+    id: object = None
+    size_bytes: object = None
+    content_type: object = None
+    version: object = None
+    created_at: object = None
+    updated_at: object = None
 
 
 class Incoming:

@@ -61,9 +61,12 @@ class ErasedOut(DeletedOut):
 async def delete_me(data: ErasureBody) -> tuple[Envelope[ErasedOut], int, dict[str, str]]:
     """Erase one's account and everything that tells of oneself, for good. It takes the password; 401 if that is wrong.
 
-    409 while money is under way (due, held, disputed or owed) and for the last admin: `code` and `error` say what
-    stands in the way and what to do about it. What is on air goes off air. What has to be kept is told, with the
-    reason.
+    409 while money is under way and for the last admin; `error` says what to do about it, and `code` what stands in the
+    way: `last_admin`; orders: `orders_pending`, `sales_pending`, `payments_unclear`; refunds: `refunds_awaited` (one's
+    own), `refunds_open` (of one's sales), `disputes_open`; payouts: `payouts_due`, `payouts_failed`, `payouts_held`;
+    what is to come back: `recovery_open`, `money_owed`, `balance_open`. 409 `password_changed` if it was, meanwhile.
+
+    What is on air goes off air. What has to be kept is told, with the reason.
     """
     user_id, erasures = caller().id, parts().erasures
     credentials = await verified(data.password, "password")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from secrets import token_urlsafe
-from typing import Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
+from pydantic import GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 from quart import Blueprint, Response, request
 from quart_schema import document_response, security_scheme, validate_querystring, validate_response
 
@@ -30,14 +32,50 @@ api = Blueprint("notifications", __name__)
 NOTIFICATIONS: Final = "/notifications"
 
 
+class ExportReadyData(Out):
+    """Of `export_ready`. ``download_url`` needs no bearer token: whoever has it may fetch until ``expires_at``."""
+
+    export_id: UUID
+    download_url: str
+    expires_at: datetime
+
+
+class ExportFailedData(Out):
+    """Of `export_failed`."""
+
+    export_id: UUID
+
+
+class WarrantyEndingData(Out):
+    """Of `warranty_ending`."""
+
+    gear_id: UUID
+    warranty_expires_on: date
+
+
+DATA: Final[Mapping[NotificationKind, type[Out]]] = {
+    NotificationKind.EXPORT_READY: ExportReadyData,
+    NotificationKind.EXPORT_FAILED: ExportFailedData,
+    NotificationKind.WARRANTY_ENDING: WarrantyEndingData,
+}
+"""What ``data`` has, by ``kind``."""
+
+
+class _AnyOfData:
+    """In the document: what each kind has. It is sent as it was written, so that what was told once can be for good."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [handler(shape.__pydantic_core_schema__) for shape in DATA.values()]}
+
+
 class NotificationOut(Out):
-    """``data`` has what a program needs to act on it: ids, links, dates."""
+    """``data`` has what a program needs to act on it: which fields, ``kind`` says."""
 
     id: UUID
     kind: NotificationKind
     title: str
     body: str
-    data: Mapping[str, object]
+    data: Annotated[Mapping[str, object], _AnyOfData()]
     read: bool
     read_at: datetime | None
     created_at: datetime
