@@ -126,7 +126,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
         reconciliations = Reconciliations(database, new_id)
         disputes = Disputes(database, new_id, delay)
         on_air, notifications = LiveRows(database, new_id()), Notifications(database)
-        exports = ExportRows(database, new_id)
+        exports, orphans = ExportRows(database, new_id), Orphans(database)
         audit, outbox = AuditRows(database), Outbox()
         root, refs = tree(
             TreeParts(
@@ -157,7 +157,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
                 export_lifetime=timedelta(hours=settings.export_url_ttl_hours),
                 objects=objects,
                 object_grace=timedelta(hours=settings.object_grace_hours),
-                orphans=Orphans(database),
+                orphans=orphans,
                 flags=FlagRows(database, new_id),
                 maintenance=MaintenanceRows(database, new_id),
                 audit=audit,
@@ -207,6 +207,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             tags=Tags(database),
             cloud=CloudRows(database),
             links=links,
+            orphans=orphans,
             flags=partial(flags.current, refs.flags),
             maintenance=partial(maintenance.current, refs.maintenance),
             exports=exports,

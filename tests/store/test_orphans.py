@@ -7,11 +7,12 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from tests.sales import Sales
 from veza.store.bridge import Database
-from veza.store.orphans import Orphans
+from veza.store.orphans import NAMED, Orphans
 
 NOW: Final = timedelta()
 KEYS: Final = [f"{number:064x}" for number in range(20)]
@@ -94,11 +95,14 @@ async def test_what_a_row_names_is_no_orphan_and_is_one_again_when_none_does(sta
     ann = await stage.sales.user()
     thing = await stage.something_of(ann, column)
     await stage.orphans.note(KEYS[:2])
+    assert not await stage.orphans.is_named(KEYS[0])
     await stage.run(NAMING[column], KEYS[0], thing)
+    assert await stage.orphans.is_named(KEYS[0])
     assert await stage.orphans.due(NOW, 10) == [KEYS[1]]  # noted before, named since
     await stage.orphans.note(KEYS[:2])
     assert await stage.orphans.due(NOW, 10) == [KEYS[1]]
     await stage.run(f"DELETE FROM {column.partition('.')[0]}")  # noqa: S608 - one of the names above
+    assert not await stage.orphans.is_named(KEYS[0])
     assert await stage.orphans.note(KEYS[:2]) == 1
     assert await stage.orphans.due(NOW, 10) == KEYS[:2]
 
@@ -153,3 +157,11 @@ async def test_rows_that_are_over_are_deleted_and_others_stay(stage: Stage) -> N
     assert await stage.orphans.prune(10) == 0
     assert await stage.db.fetchval("SELECT count(*) FROM cloud_shares") == 1
     assert await stage.db.fetchval("SELECT key FROM idempotency_keys") == "0"
+
+
+def test_whether_an_object_is_named_is_looked_up_and_not_searched_for(dsn: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute("SET enable_seqscan = off")  # where there is any other way, it is taken
+        question = "SELECT " + NAMED.format(key=f"'{KEYS[0]}'")
+        plan = "\n".join(line for (line,) in connection.execute(f"EXPLAIN {question}".encode()))
+    assert "Seq Scan" not in plan, plan

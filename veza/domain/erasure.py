@@ -116,8 +116,9 @@ WHY: Final[Mapping[Kept, str]] = {
     Kept.PRODUCTS: "Those who bought them keep them, with their title, description, cover and files; they are not for"
     " sale any more, and do not name you.",
     Kept.RATINGS: "The stars that you gave are part of a product's average; your words are gone.",
-    Kept.BYTES: "Nothing leads to them any more but a link that was handed out before, until it expires. They are"
-    " removed when no backup that can be restored names them: after a day, unless this platform is set up otherwise.",
+    Kept.BYTES: "Nothing leads to them any more but a link to a bucket that was handed out before, until it expires."
+    " They are removed when no backup that can be restored names them: after a day, unless this platform is set up"
+    " otherwise.",
     Kept.AUDIT: "What was done about money and accounts, by which account and from which network address, stays"
     " provable until the entries are pruned.",
 }

@@ -45,6 +45,7 @@ from veza.store.library import Library
 from veza.store.live import LiveRows
 from veza.store.notifications import Notifications
 from veza.store.orders import Orders
+from veza.store.orphans import Orphans
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
 from veza.store.reconciliations import Reconciliations
@@ -230,6 +231,7 @@ class Parts:
     tags: Tags
     cloud: CloudRows
     links: Links
+    orphans: Orphans
     exports: ExportRows
     audit: AuditRows
 

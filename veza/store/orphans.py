@@ -43,6 +43,11 @@ class Orphans:
     def __init__(self, db: Database) -> None:
         self._db = db
 
+    async def is_named(self, key: str) -> bool:
+        """Whether any row names an object now: a look into an index for each place where one may."""
+        named: bool = await self._db.fetchval(f"SELECT {NAMED.format(key='$1')}", key)
+        return named
+
     async def note(self, keys: Sequence[str]) -> int:
         """Of objects that there are, note which no row names; of how many that is news."""
         async with self._db.transaction() as tx:

@@ -21,6 +21,7 @@ from veza.gateways.objects.links import Links
 from veza.gateways.objects.local import LocalObjects
 from veza.store.bridge import Database
 from veza.store.cloud import CloudRows
+from veza.store.orphans import Orphans
 
 FILES = "/cloud/files"
 QUOTA = 1000
@@ -96,7 +97,7 @@ async def open_locker(db: Database, folder: Path, **settings: Any) -> AsyncItera
     people = People()
     links = Links(SECRET, limits["base_url"], people.clock)
     async with LocalObjects.open(folder, links) as objects:
-        more = {"cloud": CloudRows(db), "objects": objects, "links": links}
+        more = {"cloud": CloudRows(db), "objects": objects, "links": links, "orphans": Orphans(db)}
         async with open_desk(db, more=more, people=people, **limits | settings) as desk:
             yield Locker(desk, folder)
 

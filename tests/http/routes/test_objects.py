@@ -59,13 +59,30 @@ async def test_a_link_that_was_not_made_here_leads_nowhere(db: Database, tmp_pat
             assert refusal(await locker.get(f"/objects/{token}")) == (404, "not_found")
 
 
-async def test_a_link_shows_what_the_file_held_when_it_was_made(db: Database, tmp_path: Path) -> None:
+async def test_a_link_shows_what_the_file_held_when_it_was_made_while_a_snapshot_still_holds_it(
+    db: Database, tmp_path: Path
+) -> None:
     async with open_locker(db, tmp_path) as locker:
         ann = await locker.desk.sign_up("Ann")
         file = await locker.kept(ann, b"one")
         link = data(await locker.call("POST", f"{FILES}/{file['id']}/link", ann))
+        data(await locker.call("POST", f"{FILES}/{file['id']}/versions", ann))
         await locker.replace(ann, file["id"], b"two")
         assert (await locker.get(path_of(link["url"]))).content == b"one"
+
+
+async def test_a_link_is_dead_once_what_it_was_of_is_replaced_or_deleted(db: Database, tmp_path: Path) -> None:
+    async with open_locker(db, tmp_path) as locker:
+        ann = await locker.desk.sign_up("Ann")
+        file = await locker.kept(ann, b"one")
+        before = data(await locker.call("POST", f"{FILES}/{file['id']}/link", ann))
+        await locker.replace(ann, file["id"], b"two")
+        after = data(await locker.call("POST", f"{FILES}/{file['id']}/link", ann))
+        assert refusal(await locker.get(path_of(before["url"]))) == (404, "not_found")
+        assert (await locker.get(path_of(after["url"]))).content == b"two"
+        data(await locker.call("DELETE", f"{FILES}/{file['id']}", ann))
+        assert refusal(await locker.get(path_of(after["url"]))) == (404, "not_found")
+        assert len(locker.objects()) == 2  # the bytes wait for the janitor, and nothing leads to them
 
 
 async def test_a_platform_whose_files_are_in_a_bucket_serves_them_as_it_serves_those_on_a_disk(

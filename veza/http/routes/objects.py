@@ -7,6 +7,7 @@ from typing import Final
 
 from quart import Blueprint, Response
 
+from veza.domain.errors import NotFound
 from veza.http.document import sends_file
 from veza.http.downloads import send_object
 from veza.http.envelope import Out
@@ -34,6 +35,11 @@ async def link_to(key: str, *, filename: str, content_type: str) -> DownloadLink
 @api.get("/objects/<token>")
 @sends_file
 async def get_object(token: str) -> Response:
-    """What a link is of. 404 for one that was not made here, 403 `link_expired` once it has expired."""
+    """What a link is of. 403 `link_expired` once it has expired.
+
+    404 for one that was not made here, and for one whose file was deleted or replaced since.
+    """
     linked = parts().links.read(token)
+    if not await parts().orphans.is_named(linked.key):
+        raise NotFound("What this link was of is not there any more.")
     return await send_object(linked.key, filename=linked.filename, content_type=linked.content_type)
