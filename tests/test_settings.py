@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,27 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def set_all(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> None:
     for name, value in values.items():
         monkeypatch.setenv(name, value)
+
+
+HERE = Path(__file__).resolve().parent.parent
+NOBODY_SETS: set[str] = {"HONCHO_PROCESS_NAME"}  # but honcho
+
+
+def test_every_setting_is_in_the_example_and_in_the_readme_and_nothing_else_is() -> None:
+    settings = {name.upper() for name in Settings.model_fields} - NOBODY_SETS
+    example = re.findall(r"^#?([A-Z][A-Z0-9_]*)=", (HERE / ".env.example").read_text(), re.MULTILINE)
+    assert len(example) == len(set(example))
+    assert set(example) == settings
+    section = (HERE / "README.md").read_text().partition("\n## Configuration\n")[2].partition("\n## ")[0]
+    first_cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")]
+    assert {name for cell in first_cells for name in re.findall(r"`([A-Z0-9_]+)`", cell)} == settings
+
+
+def test_what_is_kept_leads_to_why_it_is_kept_so() -> None:
+    section = (HERE / "README.md").read_text().partition("\n## Keeping things\n")[2].partition("\n## ")[0]
+    linked = re.findall(r"\]\((docs/decisions/[a-z-]+\.md)\)", section)
+    assert {"docs/decisions/objects.md", "docs/decisions/exports.md", "docs/decisions/erasure.md"} < set(linked)
+    assert [path for path in linked if not (HERE / path).is_file()] == []
 
 
 def test_development_needs_nothing_set(tmp_path: Path) -> None:

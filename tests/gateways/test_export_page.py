@@ -62,7 +62,7 @@ def test_it_says_what_there_is_and_when_it_was_made() -> None:
     assert re.search(r"<h3>Money</h3>.*>Orders</a><small>What &amp; why.</small>.*1,234 entries", page, re.DOTALL)
     assert "<li><b>2</b>files</li>" in page
     assert "<li><b>37 kB</b>in files</li>" in page
-    assert "<li><b>1,235</b>entries of data</li>" in page
+    assert "<li><b>1,235</b>entries</li>" in page
     assert "<li>Tickets: they let &lt;you&gt; in.</li>" in page
     assert "deleted" not in page
 

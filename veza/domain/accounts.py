@@ -65,6 +65,7 @@ class Session:
     """The one refresh token that is good now."""
     created_at: datetime
     last_used_at: datetime
+    """When its refresh token was, or it began. What is done by an access token, within its hour, does not move it."""
     expires_at: datetime
     user_agent: str | None
     address: str | None

@@ -35,7 +35,8 @@ p { margin: .4rem 0 }
 .sums { display: flex; flex-wrap: wrap; gap: .75rem; margin: 1.6rem 0 0; padding: 0; list-style: none }
 .sums li { flex: 1 1 6rem; background: var(--sheet); border: 1px solid var(--line); border-radius: .75rem;
   padding: .8rem 1rem; color: var(--quiet); font-size: .9rem }
-.sums b { display: block; color: var(--ink); font-size: 1.45rem; line-height: 1.3; font-variant-numeric: tabular-nums }
+.sums b { display: block; white-space: nowrap; color: var(--ink); font-size: 1.45rem; line-height: 1.3;
+  font-variant-numeric: tabular-nums }
 .list { background: var(--sheet); border: 1px solid var(--line); border-radius: .75rem; margin: .5rem 0; padding: 0;
   list-style: none; overflow: hidden }
 .list li { display: flex; gap: 1rem; align-items: baseline; padding: .6rem 1rem; border-top: 1px solid var(--line) }
@@ -48,7 +49,8 @@ details { margin: 1rem 0 0 }
 .empty { display: flex; flex-wrap: wrap; gap: .15rem 1.25rem; margin: .6rem 0; padding: 0; list-style: none }
 .plain { padding-left: 1.2rem }
 .plain li { margin: .35rem 0 }
-@media (max-width: 34rem) { main { padding-top: 1.75rem } h1 { font-size: 1.7rem } h2 { margin-top: 2.25rem } }
+@media (max-width: 34rem) { main { padding-top: 1.75rem } h1 { font-size: 1.7rem } h2 { margin-top: 2.25rem }
+  .sums { gap: .5rem } .sums li { padding: .7rem .75rem } .sums b { font-size: 1.2rem } }
 @media print { body { background: none } .list, .sums li { break-inside: avoid } }
 """
 
@@ -166,7 +168,7 @@ def _texts(page: Page, files: Iterable[FileLine]) -> Iterator[str]:
         of_files="file" if page.files == 1 else "files",
         size=told_size(page.size_bytes),
         entries=f"{entries:,}",
-        of_entries="entry of data" if entries == 1 else "entries of data",
+        of_entries="entry" if entries == 1 else "entries",
     )
     if not page.files:
         yield NO_FILES

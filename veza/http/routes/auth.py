@@ -79,6 +79,8 @@ class SignedOutOut(Out):
 
 
 class SessionOut(Out):
+    """``last_used_at`` is when its refresh token last was: an access token, good for an hour, does not move it."""
+
     id: UUID
     created_at: datetime
     last_used_at: datetime
