@@ -27,7 +27,8 @@ def event(data: str, *, event_id: int | None = None, name: str | None = None) ->
 
 class EventStream(ResponseBody, Generic[T]):
     """The events of the channel that ``listen`` opens, which is closed at the end. It ends with the channel, with
-    ``ending``, or when ``still`` says so, which is asked at each heartbeat, long after the request's context is gone.
+    ``ending``, or when ``still`` says so. That is asked at each heartbeat, and as often where events leave no time for
+    any, long after the request's context is gone.
     """
 
     def __init__(
@@ -44,9 +45,11 @@ class EventStream(ResponseBody, Generic[T]):
         self._first: bytes | None = f"retry: {RETRY_MS}\n".encode() + first
         self._ending = ending
         self._still = still
+        self._ask_at = 0.0
 
     async def __aenter__(self) -> EventStream[T]:
         self._source = self._listen()
+        self._ask_at = trio.current_time() + HEARTBEAT_SECONDS
         return self
 
     async def __aexit__(
@@ -69,11 +72,19 @@ class EventStream(ResponseBody, Generic[T]):
                 nursery.cancel_scope.cancel()
             heartbeat = not found and self._source.statistics().open_send_channels > 0
             nursery.cancel_scope.cancel()
-        if found:
-            return self._show(found[0])
-        if self._ending.is_set() or not heartbeat or not await self._still():
+        if not found and (self._ending.is_set() or not heartbeat):
             raise StopAsyncIteration
-        return b":\n\n"
+        if not await self._goes_on(heartbeat):
+            raise StopAsyncIteration
+        return self._show(found[0]) if found else b":\n\n"
+
+    async def _goes_on(self, heartbeat: bool) -> bool:
+        """What ``still`` says; not asked again for an event that comes within a heartbeat of the last time."""
+        if not heartbeat and trio.current_time() < self._ask_at:
+            return True
+        goes_on = await self._still()
+        self._ask_at = trio.current_time() + HEARTBEAT_SECONDS
+        return goes_on
 
     async def _cancel_at_the_end(self, scope: trio.CancelScope) -> None:
         await self._ending.wait()

@@ -240,6 +240,26 @@ async def test_a_connection_ends_in_order_once_its_session_is_over(hall: Hall) -
     assert not hall.desk.logged("request_failed")
 
 
+async def test_a_connection_that_never_falls_silent_ends_as_well_once_its_session_is_over(
+    hall: Hall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def tell_on_and_on() -> None:
+        while True:
+            await hall.tell(ann)
+
+    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.5)  # some fifty notifications
+    ann = await hall.desk.sign_up("Ann")
+    with trio.fail_after(10):
+        async with hall.listening(ann) as page, trio.open_nursery() as nursery:
+            await page.next()
+            nursery.start_soon(tell_on_and_on)
+            await page.notification()
+            (await hall.desk.http.post("/auth/logout", headers=signed(ann.access))).raise_for_status()
+            while await page.line() is not None:
+                pass
+            nursery.cancel_scope.cancel()
+
+
 @pytest.mark.usefixtures("quick_heart")
 async def test_a_connection_goes_on_while_nobody_knows_whether_its_session_is_over(
     hall: Hall, monkeypatch: pytest.MonkeyPatch
