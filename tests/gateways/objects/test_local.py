@@ -213,6 +213,23 @@ async def test_what_is_put_again_while_it_is_looked_for_unused_is_not_removed(tm
         assert path.read_bytes() == b"one"
 
 
+async def test_what_is_put_twice_within_a_tick_of_the_file_systems_clock_is_not_taken_back_by_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    utime = os.utime
+
+    def between_ticks(path: Path, times: None = None, *, ns: tuple[int, int] | None = None) -> None:
+        now = path.stat()
+        utime(path, times, ns=ns or (now.st_atime_ns, now.st_mtime_ns))
+
+    async with open_local(tmp_path) as objects:
+        monkeypatch.setattr(os, "utime", between_ticks)
+        first = await objects.put(chunks(b"one"))
+        again = await objects.put(chunks(b"one"))
+        await objects.take_back(first)
+        assert await objects.size(again.key) == 3
+
+
 async def test_puts_and_removals_of_the_same_bytes_never_leave_a_put_without_its_bytes(tmp_path: Path) -> None:
     """A put that was answered finds its object, whatever was removed at the same moment."""
     async with open_local(tmp_path) as objects:

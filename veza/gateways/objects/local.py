@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -178,7 +179,7 @@ class Draft:
         path.parent.mkdir(exist_ok=True)
         with _one_at_a_time(path.parent):  # or the same bytes could be removed between our look and our answer
             if path.exists():
-                os.utime(path)  # put again: whoever finds it unused may not remove it now
+                _touch(path)  # put again: whoever finds it unused may not remove it now
                 self._path.unlink()
                 mark = None
             else:
@@ -196,6 +197,14 @@ class Draft:
 
 def _path_of(kept: Path, key: str) -> Path:
     return kept / check_key(key)[:2] / key
+
+
+def _touch(path: Path) -> None:
+    """Date it to now, and to another moment than before: a file system's own clock may stand still for as long as it
+    takes to put the same twice, and the mark of the first would then be good for taking back the second."""
+    before = path.stat().st_mtime_ns
+    now = max(time.time_ns(), before + 1000)  # some file systems know no nanoseconds
+    os.utime(path, ns=(now, now))
 
 
 def _size(key: str, path: Path) -> int:
