@@ -132,6 +132,18 @@ async def test_too_many_in_flight_are_shed_and_probes_and_webhooks_are_not(serve
     assert after.status_code == 200
 
 
+@pytest.mark.parametrize("target", [b"http://veza.example/healthz", b"HTTP://veza.example:80/healthz?a=b://c"])
+async def test_a_target_in_absolute_form_is_judged_by_the_path_that_it_reaches(serve: Serve, target: bytes) -> None:
+    served = await serve(max_in_flight=1)
+    with trio.fail_after(10):
+        async with await served.connect() as holder:
+            await holder.send_all(HELD)
+            await served.stage.entered.wait()
+            probe = await served.exchange(b"GET " + target + b" HTTP/1.1\r\nHost: veza\r\nConnection: close\r\n\r\n")
+            served.stage.release.set()
+    assert probe.startswith(b"HTTP/1.1 200 ")
+
+
 async def test_whoever_waits_for_its_clients_bytes_holds_no_seat(serve: Serve) -> None:
     served = await serve(max_in_flight=1)
     head = (

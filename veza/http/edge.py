@@ -150,6 +150,7 @@ class Edge:
             await self._app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["path"] = _origin_form(scope["path"])
         trace = Trace(self._request_id(scope), scope["method"])
         _current.set(trace)
         _seats.set(self.seats)
@@ -240,6 +241,13 @@ class Edge:
         )
         for observe in self.observers:
             observe(trace)
+
+
+def _origin_form(path: str) -> str:
+    """The path of a target that was sent in absolute form (RFC 9112, 3.2.2), as the router takes it: whoever judges a
+    request by its path sees the one that it will reach."""
+    _, absolute, rest = path.partition("://")
+    return f"/{rest.partition('/')[2]}" if absolute and not path.startswith("/") else path
 
 
 def _log_failure(trace: Trace, error: Exception | BaseExceptionGroup[BaseException]) -> None:
