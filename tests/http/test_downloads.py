@@ -100,6 +100,16 @@ async def test_a_resumed_download_of_a_changed_file_starts_over(served: Serving,
     assert answer.content == (DATA[10:20] if status == 206 else DATA)
 
 
+@pytest.mark.parametrize(
+    "since", ["yesterday", "Sun, 06 Nov 999999999999999999 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 +99999999999999"]
+)
+async def test_a_date_that_is_none_is_no_condition(served: Serving, since: str) -> None:
+    with trio.fail_after(10):
+        async with served.client() as client:
+            answer = await client.get("/file", headers={"If-Modified-Since": since})
+    assert answer.status_code == 200
+
+
 async def test_a_file_the_client_has_is_not_sent_again(served: Serving) -> None:
     with trio.fail_after(10):
         async with served.client() as client:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from types import TracebackType
@@ -16,7 +17,7 @@ from typing import Literal
 from quart import Response, request
 from quart.wrappers.response import ResponseBody
 from werkzeug.exceptions import PreconditionFailed, RequestedRangeNotSatisfiable
-from werkzeug.http import http_date, parse_etags
+from werkzeug.http import http_date, parse_date, parse_etags
 from werkzeug.sansio.http import is_resource_modified
 
 from veza.gateways.objects import Objects
@@ -102,10 +103,18 @@ def _client_has_it(validators: Mapping[str, str]) -> bool:
         raise PreconditionFailed
     return not is_resource_modified(
         http_if_none_match=asked.get("If-None-Match"),
-        http_if_modified_since=asked.get("If-Modified-Since"),
+        http_if_modified_since=_date_in(asked.get("If-Modified-Since")),
         etag=validators["ETag"],
         last_modified=validators.get("Last-Modified"),
     )
+
+
+def _date_in(sent: str | None) -> str | None:
+    """What was sent, if it is a date: what is none counts as unsent (RFC 9110, 13.1.3)."""
+    with suppress(OverflowError):  # the library's, for years and zones that no clock knows; what else is none it skips
+        parse_date(sent)
+        return sent
+    return None
 
 
 def _part_asked_for(validators: Mapping[str, str], size: int) -> tuple[int, int] | None:
