@@ -48,6 +48,16 @@ async def test_there_is_one_row_at_most_and_without_it_it_is_off(db: Database, r
     assert (await rows.load()).enabled
 
 
+NEVER = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))  # as which the driver sends infinities
+
+
+@pytest.mark.parametrize("end", NEVER, ids=("first", "last"))
+async def test_an_end_that_never_comes_is_none(rows: MaintenanceRows, end: datetime) -> None:
+    after = await rows.switch(MaintenanceChange(True, "For now.", end), CONSOLE)
+    assert (after.enabled, after.message, after.expected_end) == (True, "For now.", None)
+    assert await rows.load() == after
+
+
 async def test_each_switch_is_audited_in_its_transaction(db: Database, rows: MaintenanceRows) -> None:
     await rows.switch(MaintenanceChange(True, "Back at noon.", NOON), CONSOLE)
     await rows.switch(MaintenanceChange(False), CONSOLE)

@@ -13,10 +13,15 @@ from veza.store.listening import Wakeups
 
 CHANNEL: Final = "maintenance"  # rung by the table's own trigger
 
-READ: Final = "SELECT enabled, message, expected_end, updated_at FROM maintenance"
-WRITE: Final = """
+# An end that never comes is none. The first and the last moment that there are become such on their way in, too.
+COLUMNS: Final = """
+enabled, message, CASE WHEN isfinite(expected_end) THEN expected_end END AS expected_end, updated_at
+"""
+READ: Final = f"SELECT {COLUMNS} FROM maintenance"
+WRITE: Final = f"""
 INSERT INTO maintenance (enabled, message, expected_end, updated_at) VALUES ($1, $2, $3, $4)
 ON CONFLICT (one) DO UPDATE SET enabled = $1, message = $2, expected_end = $3, updated_at = $4
+RETURNING {COLUMNS}
 """
 
 
@@ -33,8 +38,9 @@ class MaintenanceRows:
         """Make the change, and write it to the audit; how it stands then."""
         async with self._db.transaction() as tx:
             before = _maintenance(await tx.fetchrow(f"{READ} FOR UPDATE"))
-            after = changed(before, change, await tx.fetchval("SELECT now()"))
-            await tx.execute(WRITE, after.enabled, after.message, after.expected_end, after.updated_at)
+            wanted = changed(before, change, await tx.fetchval("SELECT now()"))
+            values = (wanted.enabled, wanted.message, wanted.expected_end, wanted.updated_at)
+            after = _maintenance(await tx.fetchrow(WRITE, *values))
             details = {"enabled": after.enabled, "message": after.message, "expected_end": after.expected_end}
             await audit.write(tx, self._new_id(), by, "maintenance.switch", "maintenance", details)
         return after
