@@ -71,6 +71,7 @@ from veza.store.orders import Orders
 from veza.store.orphans import Orphans
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
+from veza.store.privacy import PrivacyRows
 from veza.store.reconciliations import Reconciliations
 from veza.store.refund_queue import RefundQueue
 from veza.store.refunds import Refunds
@@ -213,6 +214,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             exports=exports,
             audit=audit,
             outbox=outbox,
+            privacy=PrivacyRows(database),
         )
         await _first_admin(settings, parts)
         await parts.invoices.begin(_billing(settings))

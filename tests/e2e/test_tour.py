@@ -37,6 +37,8 @@ SAID = [
     "3",
     "the same, by its link",
     "2",  # the file, and the take that restoring kept
+    "signal",
+    "True",
     "True",
     "401",
     "6",

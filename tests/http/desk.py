@@ -28,6 +28,7 @@ from veza.http.tokens import Tokens
 from veza.listener import listen
 from veza.store.accounts import Accounts
 from veza.store.bridge import Database
+from veza.store.privacy import PrivacyRows
 from veza.store.sessions import Sessions
 
 PASSWORD = "correct-horse-1"
@@ -145,6 +146,7 @@ async def open_desk(
         sessions=Sessions(db),
         passwords=passwords or Passwords(cheap_hasher()),
         tokens=Tokens(b"k" * 32, people.clock, people.new_id),
+        privacy=PrivacyRows(db),
         flags=lambda: board.flags,
         maintenance=lambda: board.maintenance,
         **(more or {}),

@@ -34,6 +34,8 @@ class User:
     role: Role
     created_at: datetime
     updated_at: datetime
+    do_not_sell: bool = False
+    """What is stored of it; see `veza.domain.privacy`."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ from veza.http.routes import (
     notifications,
     objects,
     orders,
+    privacy,
     products,
     refunds,
     reviews,
@@ -61,6 +62,7 @@ BLUEPRINTS = (
     health.api,
     auth.api,
     users.api,
+    privacy.api,
     erasure.api,
     products.api,
     media.api,
@@ -101,8 +103,9 @@ LEGACY = (
 
 PAGES = (
     watch.pages,
+    privacy.pages,
 )  # fmt: skip
-"""HTML, served at the root; no part of the API's document."""
+"""Served at the root: HTML, and what browsers look for at a well-known place; no part of the API's document."""
 
 
 class VezaApp(QuartTrio):

@@ -21,6 +21,7 @@ from veza.domain.errors import Forbidden, Unauthenticated
 from veza.domain.refunds import Asker
 from veza.http.edge import trace
 from veza.http.parts import Parts, parts
+from veza.http.privacy import heed
 from veza.http.tokens import TokenType
 from veza.store.errors import StoreError
 
@@ -123,7 +124,9 @@ async def identify() -> Caller | None:
     """
     if "caller" not in g:
         token = bearer()
-        g.caller = None if token is None else await behind(token, parts())
+        g.caller = found = None if token is None else await behind(token, parts())
+        if found is not None:
+            await heed(found.user, parts())
     return caller_if_any()
 
 

@@ -37,6 +37,13 @@ NEVER_SHED = tuple(
 )
 """Probes must tell the truth under load, and money's and live ingest's callers would drop what we refuse."""
 
+SIGNAL = (b"sec-gpc", b"1")
+"""Global Privacy Control (W3C, section 3.3): any other value, or none, says nothing."""
+
+HEEDED = (b"gpc", b"1")
+VARY = (b"vary", b"sec-gpc")
+"""In every answer, so that no cache hands one that heeds somebody's signal to who sent none, or the other way."""
+
 RETRY_AFTER = b"1"  # seconds: the queue of a full house drains in about a quarter of one
 
 SETTLE_SECONDS = 0.1
@@ -64,6 +71,8 @@ class Trace:
     seated: bool = False
     deadline: trio.CancelScope | None = None
     address: str | None = None
+    do_not_sell: bool = False
+    """The request's own signal (``Sec-GPC: 1``). What would share data asks `veza.domain.privacy.may_share` with it."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """Of the parameters in the route's path."""
     place: bool | None = None
@@ -151,7 +160,7 @@ class Edge:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["path"] = _origin_form(scope["path"])
-        trace = Trace(self._request_id(scope), scope["method"])
+        trace = Trace(self._request_id(scope), scope["method"], do_not_sell=_says_not_to_sell(scope))
         _current.set(trace)
         _seats.set(self.seats)
         structlog.contextvars.bind_contextvars(request_id=trace.request_id)
@@ -206,7 +215,9 @@ class Edge:
         return sending
 
     def _headers(self, trace: Trace) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-request-id", trace.request_id.encode()), (b"x-content-type-options", b"nosniff")]
+        headers = [(b"x-request-id", trace.request_id.encode()), (b"x-content-type-options", b"nosniff"), VARY]
+        if trace.do_not_sell:
+            headers.append(HEEDED)
         if self._leaving.is_set():
             headers.append((b"connection", b"close"))
         return headers
@@ -248,6 +259,10 @@ def _origin_form(path: str) -> str:
     request by its path sees the one that it will reach."""
     _, absolute, rest = path.partition("://")
     return f"/{rest.partition('/')[2]}" if absolute and not path.startswith("/") else path
+
+
+def _says_not_to_sell(scope: Scope) -> bool:
+    return any((name, value) == SIGNAL for name, value in scope["headers"])
 
 
 def _log_failure(trace: Trace, error: Exception | BaseExceptionGroup[BaseException]) -> None:

@@ -48,6 +48,7 @@ from veza.store.orders import Orders
 from veza.store.orphans import Orphans
 from veza.store.payments import Payments
 from veza.store.payouts import Payouts
+from veza.store.privacy import PrivacyRows
 from veza.store.reconciliations import Reconciliations
 from veza.store.refunds import Refunds
 from veza.store.reviews import Reviews
@@ -234,6 +235,7 @@ class Parts:
     orphans: Orphans
     exports: ExportRows
     audit: AuditRows
+    privacy: PrivacyRows
 
     @classmethod
     def only(cls, **some: Any) -> Parts:

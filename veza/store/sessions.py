@@ -23,7 +23,9 @@ from veza.domain.accounts import (
 from veza.domain.ids import NewId
 from veza.store.bridge import Database, Record, Transaction
 
-USER_COLUMNS: Final = "u.id AS user_id, u.username, u.email, u.role, u.created_at AS joined_at, u.updated_at"
+USER_COLUMNS: Final = (
+    "u.id AS user_id, u.username, u.email, u.role, u.created_at AS joined_at, u.updated_at, u.do_not_sell"
+)
 SESSION_COLUMNS: Final = (
     "s.id, s.user_id, s.refresh_id, s.created_at, s.last_used_at, s.expires_at, s.user_agent, s.address"
 )
@@ -184,4 +186,5 @@ def user_in(row: Record) -> User:
         role=Role(row["role"]),
         created_at=row["joined_at"],
         updated_at=row["updated_at"],
+        do_not_sell=row["do_not_sell"],
     )

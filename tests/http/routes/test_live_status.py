@@ -55,6 +55,14 @@ async def test_what_is_on_air_is_told_with_a_tag_and_for_how_long_it_may_be_kept
     assert "X-Request-ID" in answer.headers
 
 
+async def test_who_asks_with_a_privacy_signal_is_told_so_and_no_cache_mixes_the_two(air: OnAir, live: UUID) -> None:
+    heard, unasked = await ask(air, live, Sec_GPC="1"), await ask(air, live)
+    unchanged = await ask(air, live, Sec_GPC="1", If_None_Match=heard.headers["ETag"])
+    assert unchanged.status_code == 304
+    assert [each.headers.get("GPC") for each in (heard, unasked, unchanged)] == ["1", None, "1"]
+    assert {each.headers["Vary"] for each in (heard, unasked, unchanged)} == {"sec-gpc"}
+
+
 @pytest.mark.parametrize("form", ["{tag}", "{strong}", '"other", {tag}', "*", '{tag} , W/"x"'])
 async def test_who_has_it_is_told_that_it_still_is(air: OnAir, live: UUID, form: str) -> None:
     tag = (await ask(air, live)).headers["ETag"]

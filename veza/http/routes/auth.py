@@ -33,6 +33,7 @@ from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.fields import Email, NewPassword, Username
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.privacy import heed
 from veza.http.tokens import ACCESS_LIFETIME, Claims, TokenType
 from veza.store.sessions import Refreshed
 
@@ -111,7 +112,7 @@ async def register(data: RegisterBody) -> SignedIn:
     now = parts().clock()
     user = User(parts().new_id(), data.username, data.email, Role.USER, created_at=now, updated_at=now)
     session = _begin(user)
-    return _signed_in(await parts().accounts.register(user, hashed, session), session, 201)
+    return await _signed_in(await parts().accounts.register(user, hashed, session), session, 201)
 
 
 @api.post("/auth/login")
@@ -123,7 +124,7 @@ async def login(data: LoginBody) -> SignedIn:
     During maintenance admins alone come in; the others are told so once their password is checked.
     """
     user, session = await _sign_in(data.email, data.password.get_secret_value())
-    return _signed_in(user, session)
+    return await _signed_in(user, session)
 
 
 @api.post("/auth/refresh")
@@ -151,7 +152,7 @@ async def refresh(data: RefreshBody) -> SignedIn:
         grace=timedelta(seconds=parts().settings.refresh_grace_seconds),
     )
     if isinstance(outcome, Refreshed):
-        return _signed_in(outcome.user, outcome.session)
+        return await _signed_in(outcome.user, outcome.session)
     if outcome is Refresh.REUSED:
         log.warning("refresh_token_reused", user=str(claims.user_id), session=str(claims.session_id))
     raise Unauthenticated("This session is over; sign in again.", code="session_over")
@@ -242,8 +243,9 @@ def _begin(user: User) -> Session:
     )
 
 
-def _signed_in(user: User, session: Session, status: int = 200) -> SignedIn:
+async def _signed_in(user: User, session: Session, status: int = 200) -> SignedIn:
     trace().user_id = user.id
+    await heed(user, parts())
     token = parts().tokens.refresh(session)
     out = SignedInOut(
         user=NameOut.of(user),
