@@ -49,6 +49,7 @@ from veza.http.states import States
 from veza.http.tokens import Tokens
 from veza.settings import Settings
 from veza.store.accounts import Accounts
+from veza.store.announcements import AnnouncementRows
 from veza.store.audit import AuditRows
 from veza.store.bridge import Database, Patience
 from veza.store.catalog import Catalog
@@ -129,6 +130,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
         on_air, notifications = LiveRows(database, new_id()), Notifications(database)
         exports, orphans = ExportRows(database, new_id), Orphans(database)
         audit, outbox = AuditRows(database), Outbox()
+        announcements = AnnouncementRows(database, new_id)
         root, refs = tree(
             TreeParts(
                 payments=payments,
@@ -161,6 +163,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
                 orphans=orphans,
                 flags=FlagRows(database, new_id),
                 maintenance=MaintenanceRows(database, new_id),
+                announcements=announcements,
                 audit=audit,
                 outbox=outbox,
                 audit_retention_days=settings.audit_retention_days,
@@ -215,6 +218,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             audit=audit,
             outbox=outbox,
             privacy=PrivacyRows(database),
+            announcements=announcements,
         )
         await _first_admin(settings, parts)
         await parts.invoices.begin(_billing(settings))

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
+from uuid import UUID
 
 import pytest
 import trio
@@ -14,12 +15,15 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.actors.crash_matrix import WHERE, assert_recovers
 from tests.actors.fakes import database_time
-from veza.actors import flags, maintenance
+from veza.actors import announcements, flags, maintenance
+from veza.actors.announcements import Announce, AnnouncementKeeper, AnnouncementsRef
 from veza.actors.core import Actor, ActorCrashed, State
 from veza.actors.flags import FlagKeeper, FlagsRef, SwitchFlag
 from veza.actors.maintenance import MaintenanceKeeper, MaintenanceRef, SwitchMaintenance
 from veza.actors.switches import AWAY_SECONDS, LOAD_SECONDS, POLL_SECONDS
+from veza.domain.announcements import Announcement, Announcements, Kind
 from veza.domain.audit import By
+from veza.domain.errors import NotFound, Unavailable
 from veza.domain.flags import UNKNOWN as NO_FLAGS
 from veza.domain.flags import Flag, Flags, Switch
 from veza.domain.maintenance import UNKNOWN as NOT_KNOWN
@@ -107,6 +111,28 @@ class FakeMaintenance(FakeRows):
         self.maintenance = changed(self.maintenance, change, database_time())
         self.told()
         return self.maintenance
+
+
+class FakeAnnouncements(FakeRows):
+    made: tuple[Announcement, ...] = ()
+
+    async def load(self) -> Announcements:
+        await self.read()
+        return Announcements(self.made)
+
+    async def add(self, announcement: Announcement, by: By) -> Announcements:
+        await self.write()
+        self.made = (*self.made, announcement)
+        self.told()
+        return Announcements(self.made)
+
+    async def delete(self, announcement_id: UUID, by: By) -> Announcements:
+        await self.write()
+        if announcement_id not in {each.id for each in self.made}:
+            raise NotFound("There is no such announcement.")
+        self.made = tuple(each for each in self.made if each.id != announcement_id)
+        self.told()
+        return Announcements(self.made)
 
 
 @dataclass
@@ -293,4 +319,89 @@ async def test_the_keeper_of_maintenance_recovers_from_a_crash(where: str, autoj
         return MaintenanceKeeper(FakeMaintenance(deaf=True))
 
     message: maintenance.Messages = SwitchMaintenance(MaintenanceChange(True), CONSOLE)
+    await assert_recovers(where, keeper, message)
+
+
+# -- announcements -----------------------------------------------------------------------------------------------------
+
+
+def announcement(number: int = 1) -> Announcement:
+    at = database_time()
+    return Announcement(UUID(int=number), "Moving", "We move on Sunday.", Kind.INFO, at, None, at)
+
+
+@asynccontextmanager
+async def announcing(rows: FakeAnnouncements) -> AsyncIterator[AnnouncementsRef]:
+    keeper = permanent("announcements", lambda: AnnouncementKeeper(rows))
+    async with running(one_for_one("switches", keeper), clock=database_time, random=Random(1)):
+        yield keeper.ref
+
+
+async def announce(ref: AnnouncementsRef, made: Announcement) -> None:
+    with trio.fail_after(10):
+        await announcements.announce(ref, made, CONSOLE)
+
+
+async def delete(ref: AnnouncementsRef, announcement_id: UUID) -> None:
+    with trio.fail_after(10):
+        await announcements.delete(ref, announcement_id, CONSOLE)
+
+
+async def test_what_is_announced_or_deleted_is_known_here_when_answered_and_there_when_rung(
+    autojump_clock: MockClock,
+) -> None:
+    rows, one = FakeAnnouncements(), announcement()
+    async with announcing(rows) as here, announcing(rows) as there:
+        await wait_all_tasks_blocked()
+        await announce(here, one)
+        assert announcements.current(here).all == (one,)
+        await wait_all_tasks_blocked()
+        assert announcements.current(there).all == (one,)
+        await delete(there, one.id)
+        assert announcements.current(there).all == ()
+        await wait_all_tasks_blocked()
+        assert announcements.current(here).all == ()
+
+
+async def test_deleting_what_is_not_there_is_refused_and_crashes_nobody(autojump_clock: MockClock) -> None:
+    rows = FakeAnnouncements()
+    async with announcing(rows) as ref:
+        with pytest.raises(NotFound):
+            await delete(ref, UUID(int=9))
+        one = announcement()
+        await announce(ref, one)
+        assert announcements.current(ref).all == (one,)
+
+
+async def test_an_announcement_that_was_not_written_is_told_so_and_not_shown(autojump_clock: MockClock) -> None:
+    rows = FakeAnnouncements(refuse=[DatabaseUnavailable("away")])
+    async with announcing(rows) as ref:
+        with pytest.raises(DatabaseUnavailable):
+            await announce(ref, announcement())
+        await wait_all_tasks_blocked()
+        assert announcements.current(ref).all == ()
+
+
+async def test_without_the_database_the_last_announcements_are_shown_and_before_the_first_look_none(
+    autojump_clock: MockClock,
+) -> None:
+    rows = FakeAnnouncements(away=True)
+    async with announcing(rows) as ref:
+        await wait_all_tasks_blocked()
+        with pytest.raises(Unavailable):
+            announcements.current(ref)
+        rows.away, one = False, announcement()
+        await trio.sleep(AWAY_SECONDS)
+        await announce(ref, one)
+        rows.away = True
+        await trio.sleep(600)
+        assert announcements.current(ref).all == (one,)
+
+
+@pytest.mark.parametrize("where", WHERE)
+async def test_the_keeper_of_announcements_recovers_from_a_crash(where: str, autojump_clock: MockClock) -> None:
+    def keeper() -> Actor[announcements.Messages, Announcements]:
+        return AnnouncementKeeper(FakeAnnouncements(deaf=True))
+
+    message: announcements.Messages = Announce(announcement(), CONSOLE)
     await assert_recovers(where, keeper, message)

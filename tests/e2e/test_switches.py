@@ -59,6 +59,17 @@ class Server:
                 pass
         return trio.current_time() - began
 
+    async def announced(self) -> list[str]:
+        active = data(await self.http.get("/announcements/active"))
+        return [each["id"] for each in active["announcements"]]
+
+    async def until_announced(self, announcement_id: str, *, shown: bool) -> float:
+        began = trio.current_time()
+        with trio.fail_after(20):
+            while (announcement_id in await self.announced()) is not shown:
+                pass
+        return trio.current_time() - began
+
 
 @asynccontextmanager
 async def serving(dsn: str, tmp_path: Path, port: int) -> AsyncIterator[Server]:
@@ -103,6 +114,22 @@ async def test_two_processes_agree_within_a_second_on_maintenance_and_on_every_f
                 late.append(await other.until_flag(name, on=False))
                 await other.put(f"/admin/feature-flags/{name}", {"enabled": True})
                 late.append(await one.until_flag(name, on=True))
+    assert max(late) < WITHIN, late
+
+
+async def test_two_processes_announce_and_take_back_the_same_within_a_second(dsn: str, tmp_path: Path) -> None:
+    with trio.fail_after(120):
+        async with serving(dsn, tmp_path, free_port()) as one, serving(dsn, tmp_path, free_port()) as other:
+            late = []
+            for here, there in ((one, other), (other, one)) * 2:
+                body = {"title": "Moving", "content": "We move on Sunday.", "type": "warning"}
+                made = data(await here.http.post("/admin/announcements", json=body, headers=signed(here.token)))
+                assert made["id"] in await here.announced()
+                late.append(await there.until_announced(made["id"], shown=True))
+                path = f"/admin/announcements/{made['id']}"
+                data(await there.http.delete(path, headers=signed(there.token)))
+                assert await there.announced() == []
+                late.append(await here.until_announced(made["id"], shown=False))
     assert max(late) < WITHIN, late
 
 

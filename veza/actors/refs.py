@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from veza.actors.announcements import AnnouncementsRef
 from veza.actors.audit import AuditRef
 from veza.actors.core import Ref
 from veza.actors.exports import ExporterRef
@@ -34,3 +35,4 @@ class Refs:
     flags: FlagsRef
     maintenance: MaintenanceRef
     audit: AuditRef
+    announcements: AnnouncementsRef

@@ -15,6 +15,7 @@ import structlog
 import trio
 
 from veza.actors.core import Actor, Coalesce, Mailbox, Tell
+from veza.domain.errors import Refusal
 from veza.store.errors import StoreError
 
 log = structlog.get_logger()
@@ -78,13 +79,18 @@ class Keeper(Actor[M | Reload, S], Generic[M, S]):
             self._away = False
             self._go_by(found)
 
-    async def keep(self, change: Awaitable[S]) -> S | StoreError:
-        """Make a change, and go by what it came to. One that failed may have been made: the rows will tell."""
+    async def keep(self, change: Awaitable[S]) -> S | StoreError | Refusal:
+        """Make a change, and go by what it came to. One that failed may have been made: the rows will tell.
+
+        One that was refused was not made.
+        """
         try:
             self._go_by(await change)
         except StoreError as failed:
             self.ref.tell(Reload())
             return failed
+        except Refusal as refused:
+            return refused
         return self.snapshot
 
     def _go_by(self, found: S) -> None:
@@ -108,8 +114,8 @@ class Keeper(Actor[M | Reload, S], Generic[M, S]):
             self.ref.tell(Reload())
 
 
-def known(answer: S | StoreError) -> S:
-    """The snapshot that a change was answered with. Raises the StoreError that came of it instead."""
-    if isinstance(answer, StoreError):
+def known(answer: S | StoreError | Refusal) -> S:
+    """The snapshot that a change was answered with. Raises the StoreError or the Refusal that came of it instead."""
+    if isinstance(answer, StoreError | Refusal):
         raise answer
     return answer

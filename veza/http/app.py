@@ -22,6 +22,7 @@ from veza.http.maintenance import Gate
 from veza.http.parts import EXTENSION, Parts
 from veza.http.routes import (
     actors,
+    announcements,
     audit,
     auth,
     cloud,
@@ -91,6 +92,7 @@ BLUEPRINTS = (
     exports.api,
     flags.api,
     maintenance.api,
+    announcements.api,
     audit.api,
     actors.api,
 )  # fmt: skip

@@ -30,6 +30,7 @@ from veza.http.proxies import Networks
 from veza.http.states import States
 from veza.http.tokens import Tokens
 from veza.store.accounts import Accounts
+from veza.store.announcements import AnnouncementRows
 from veza.store.audit import AuditRows
 from veza.store.catalog import Catalog
 from veza.store.cloud import CloudRows
@@ -236,6 +237,7 @@ class Parts:
     exports: ExportRows
     audit: AuditRows
     privacy: PrivacyRows
+    announcements: AnnouncementRows
 
     @classmethod
     def only(cls, **some: Any) -> Parts:

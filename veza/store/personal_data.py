@@ -748,6 +748,10 @@ PLATFORM: Final[Mapping[str, Table]] = {
         "whether the doors are closed, and what is said of it",
         ("one", "enabled", "message", "expected_end", "updated_at"),
     ),
+    "announcements": Impersonal(
+        "what the operator tells everybody",
+        ("id", "title", "content", "type", "starts_at", "ends_at", "created_at"),
+    ),
     "live_processes": Impersonal("how many watch each stream, of nobody in particular", ("id", "seen_at", "viewers")),
     "orphans": Impersonal("bytes that no row names any more, until they are removed", ("object_key", "since")),
     "tags": Impersonal("how often each tag is in use", ("tag", "key", "uses")),

@@ -9,6 +9,7 @@ from functools import partial
 from random import Random
 from uuid import UUID
 
+from veza.actors.announcements import AnnouncementKeeper
 from veza.actors.audit import AuditKeeper, MonthMinder, Outbox
 from veza.actors.disputes import Disputer
 from veza.actors.export_contents import Contents, Sources, Tally
@@ -46,6 +47,7 @@ from veza.gateways.hyperswitch import Hyperswitch
 from veza.gateways.ingest import Ingest
 from veza.gateways.objects import Objects
 from veza.gateways.stripe import Stripe
+from veza.store.announcements import AnnouncementRows
 from veza.store.audit import AuditRows
 from veza.store.connect import Connect
 from veza.store.disputes import Disputes
@@ -104,6 +106,7 @@ class TreeParts:
     orphans: Orphans
     flags: FlagRows
     maintenance: MaintenanceRows
+    announcements: AnnouncementRows
     audit: AuditRows
     outbox: Outbox
     audit_retention_days: int
@@ -126,6 +129,7 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
     flags = permanent("flags", lambda: FlagKeeper(parts.flags, flags_changed))
     flags_now = partial(current_flags, flags.ref)
     maintenance = permanent("maintenance", lambda: MaintenanceKeeper(parts.maintenance))
+    announcements = permanent("announcements", lambda: AnnouncementKeeper(parts.announcements))
     payouts = permanent(
         "payouts",
         lambda: Payer(parts.payouts, parts.stripe, parts.retry_policy, parts.leases, parts.random, flags=flags_now),
@@ -180,6 +184,7 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
         flags.ref,
         maintenance.ref,
         keeper.ref,
+        announcements.ref,
     )
     warranties = permanent("warranties", lambda: WarrantyMinder(parts.warranties))
     janitor = permanent(
@@ -187,7 +192,7 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
         lambda: Janitor(parts.orphans, parts.exports, parts.objects, parts.clock, parts.object_grace),
     )
     # Before all who read them. They know nothing of each other.
-    switches = one_for_one("switches", flags, maintenance, intensity=BLIPS)
+    switches = one_for_one("switches", flags, maintenance, announcements, intensity=BLIPS)
     return one_for_one(
         "veza", audit, switches, notifier, warranties, janitor, exporting, money, *on_air, intensity=BLIPS
     ), refs

@@ -16,7 +16,7 @@ from tests.shop import Json, data
 
 LEAVES = {
     "audit": {"keeper", "months"},
-    "switches": {"flags", "maintenance"},
+    "switches": {"flags", "maintenance", "announcements"},
     "exporting": {"exporter"},
     "money": {"payouts", "onboarding", "reversals", "refunds", "disputes", "payments", "reconciler"},
 }
