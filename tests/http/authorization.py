@@ -34,6 +34,9 @@ POST /admin/actors/:path/pause                                    401     403   
 POST /admin/actors/:path/restart                                  401     403     403     200     refused open
 POST /admin/actors/:path/resume                                   401     403     403     200     refused open
 GET /admin/actors/tree                                            401     403     403     200     refused open
+DELETE /admin/announcements/:announcement_id                      401     403     403     200     refused open
+GET /admin/announcements                                          401     403     403     200     refused open
+POST /admin/announcements                                         401     403     403     201     refused open
 GET /admin/audit                                                  401     403     403     200     refused open
 GET /admin/debts                                                  401     403     403     200     refused open
 GET /admin/disputes                                               401     403     403     200     refused open
@@ -49,6 +52,8 @@ GET /admin/transfers                                              401     403   
 POST /admin/transfers/:transfer_id/hold                           401     403     403     200     refused open
 POST /admin/transfers/:transfer_id/release                        401     403     403     200     refused open
 POST /admin/transfers/:transfer_id/retry                          401     403     403     200     refused open
+
+GET /announcements/active                                         200     200     200     200     ignored closed
 
 POST /auth/login                                                  200     200     200     200     ignored signing
 POST /auth/logout                                                 200     200     200     200     ignored closed
@@ -180,9 +185,13 @@ POST /users/me/export                                             401     202   
 GET /users/me/exports                                             401     200     200     200     refused closed
 GET /users/me/exports/:export_id                                  401     404     200     404     refused closed
 PUT /users/me/password                                            401     200     200     200     refused closed
+GET /users/me/privacy                                             401     200     200     200     refused closed
+POST /users/me/privacy/opt-out                                    401     200     200     200     refused closed
 
 POST /webhooks/hyperswitch                                        forged  forged  200     forged  ignored open
 POST /webhooks/stripe                                             forged  forged  200     forged  ignored open
+
+GET /.well-known/gpc.json                                         200     200     200     200     ignored closed
 
 GET /openapi.json                                                 200     200     200     200     ignored closed
 

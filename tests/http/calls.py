@@ -13,7 +13,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from tests.house import ADMIN_EMAIL, PASSWORD, Account
-from tests.http.world import HOOK_TOKEN, MEDIA, PDF, TEXT, World, hook
+from tests.http.world import ANNOUNCEMENT, HOOK_TOKEN, MEDIA, PDF, TEXT, World, hook
 from tests.shop import data, event
 from veza.domain.operations import Action
 
@@ -60,6 +60,7 @@ THINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "/notifications/": {"notification_id": "notification"},
     "/objects/": {"token": "object"},
     "/sell/": {"refund_id": "requested_refund"},
+    "/admin/announcements/": {"announcement_id": "announcement"},
     "/admin/transfers/": {"transfer_id": "transfer"},
     "/users/:user_id": {"user_id": "user"},
     "/users/me/": {"export_id": "export"},
@@ -85,6 +86,7 @@ PLAIN: Final = {"name": "watch.css", "version": "1", "path": "veza/janitor"}
 """Parameters that are what they are."""
 
 FRESH: Final[Mapping[str, tuple[str, Thing]]] = {
+    "DELETE /admin/announcements/:announcement_id": ("announcement_id", World.announcement),
     "DELETE /auth/sessions/:session_id": ("session_id", lambda world: _session(world)),
     "DELETE /cloud/files/:file_id": ("file_id", World.file),
     "DELETE /cloud/files/:file_id/share/:share_id": ("share_id", lambda world: _share(world)),
@@ -168,7 +170,9 @@ JSON: Final[Mapping[str, object]] = {
     "POST /sell/refunds/:refund_id/decline": {"reason": "It was downloaded."},
     "POST /admin/transfers/:transfer_id/hold": {"reason": "To be looked at."},
     "PUT /admin/feature-flags/:name": {"enabled": True},
+    "POST /admin/announcements": ANNOUNCEMENT,
     "PUT /users/me": {},
+    "POST /users/me/privacy/opt-out": {"do_not_sell": True},
 }
 
 FILES: Final[Mapping[str, tuple[str, bytes, str]]] = {

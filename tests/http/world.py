@@ -37,6 +37,7 @@ PDF = b"%PDF-1.7\n%%EOF\n"
 TEXT = ("notes.txt", b"Mind the hum.", "text/plain")
 HOOK_TOKEN = "hooks-of-the-tests-1"
 APPLICATION = "live"
+ANNOUNCEMENT = {"title": "Moving", "content": "We move on Sunday.", "type": "info"}
 CONTROL = "/control"
 
 
@@ -192,6 +193,10 @@ class World:
         )
         return str(made)
 
+    async def announcement(self) -> str:
+        """What the admin announces."""
+        return await self.made("/admin/announcements", self.admin, json=ANNOUNCEMENT)
+
     # -- on air --------------------------------------------------------------------------------------------------------
 
     async def stream(self) -> tuple[str, str]:
@@ -226,6 +231,7 @@ class World:
         self.things["user"] = self.ana.id
         self.things["session"] = str((await self.session(self.ana)).id)
         self.things["notification"] = await self.notification()
+        self.things["announcement"] = await self.announcement()
         self.things["state"] = States(self.secret, utc_now).sign(UUID(self.ana.id))
         self.things["export"] = await self.made("/users/me/export")
 
