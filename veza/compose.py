@@ -51,6 +51,7 @@ from veza.settings import Settings
 from veza.store.accounts import Accounts
 from veza.store.announcements import AnnouncementRows
 from veza.store.audit import AuditRows
+from veza.store.bans import Bans
 from veza.store.bridge import Database, Patience
 from veza.store.catalog import Catalog
 from veza.store.cloud import CloudRows
@@ -180,6 +181,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             settings=_http_settings(settings),
             refs=refs,
             accounts=Accounts(database),
+            bans=Bans(database, new_id, delay),
             erasures=Erasures(database, new_id),
             sessions=Sessions(database),
             passwords=Passwords(),

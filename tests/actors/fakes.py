@@ -30,6 +30,7 @@ from veza.domain.payouts import (
     may_retry,
 )
 from veza.store.errors import DatabaseUnavailable
+from veza.store.payouts import Moved
 
 LAUNCH = datetime(2026, 2, 23, 12, tzinfo=UTC)
 
@@ -76,6 +77,7 @@ class FakeStore:
     claimed_with: list[int] = field(default_factory=list)
     numbers: int = 0
     switched_on: bool = True  # as the rows say; what the worker was told is another matter
+    banned: set[UUID] = field(default_factory=set)
     changed: trio.Condition = field(default_factory=trio.Condition)
 
     @classmethod
@@ -90,7 +92,8 @@ class FakeStore:
         self.claimed_with.append(limit)
         if not self.switched_on:
             return []
-        return [self._take(each, lease) for each in self._due(retries)[:limit]]
+        due = [each for each in self._due(retries) if each.seller_id not in self.banned]
+        return [self._take(each, lease) for each in due[:limit]]
 
     async def claim_one(self, transfer_id: UUID, lease: timedelta, by: By) -> Claim | Refusal:
         await trio.lowlevel.checkpoint()
@@ -118,7 +121,9 @@ class FakeStore:
     async def next_due_in(self, *, retries: bool) -> float | None:
         await trio.lowlevel.checkpoint()
         moments = [
-            each.next_retry_at for each in self.rows.values() if each.next_retry_at and _claimable(each, retries)
+            each.next_retry_at
+            for each in self.rows.values()
+            if each.next_retry_at and each.seller_id not in self.banned and _claimable(each, retries)
         ]
         moments += [until for _, until in self.claims.values()]
         return (min(moments) - database_time()).total_seconds() if moments else None
@@ -145,6 +150,16 @@ class FakeStore:
         return await self._become(
             held[:limit], status=TransferStatus.PENDING, hold_reason=None, next_retry_at=database_time()
         )
+
+    async def heed_bans(self, limit: int) -> Moved:
+        now, waiting = database_time(), (None, HoldReason.AWAITING_FUNDS)
+        due = [each for each in self.rows.values() if each.next_retry_at and each.next_retry_at <= now]
+        due = [each for each in due if each.seller_id in self.banned and each.hold_reason in waiting]
+        over = [each for each in self.rows.values() if each.hold_reason is HoldReason.BANNED]
+        over = [each for each in over if each.seller_id not in self.banned]
+        held = {"status": TransferStatus.HELD, "hold_reason": HoldReason.BANNED, "next_retry_at": None}
+        released = {"status": TransferStatus.PENDING, "hold_reason": None, "next_retry_at": now}
+        return Moved(await self._become(due[:limit], **held), await self._become(over[:limit], **released))
 
     async def _become(self, rows: list[Transfer], **changes: Any) -> int:
         await trio.lowlevel.checkpoint()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -43,6 +43,8 @@ class FakeRows:
     deaf: bool = False
     fail: list[Exception] = field(default_factory=list)
     looks: int = 0
+    put_out: set[UUID] = field(default_factory=set)
+    ban_fails: list[Exception] = field(default_factory=list)
     bell: trio.Event = field(default_factory=trio.Event)
 
     def tell(self, user_id: UUID, many: int = 1) -> None:
@@ -64,6 +66,17 @@ class FakeRows:
         if self.fail:
             raise self.fail.pop(0)
         return [each for user_id, number in had.items() for each in self.told.get(user_id, [])[number:][:limit]]
+
+    async def banned(self, among: Collection[UUID]) -> set[UUID]:
+        await trio.lowlevel.checkpoint()
+        if self.ban_fails:
+            raise self.ban_fails.pop(0)
+        return self.put_out & set(among)
+
+    def ban(self, user_id: UUID) -> None:
+        self.put_out.add(user_id)
+        if not self.deaf:
+            self.bell.set()
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[AsyncIterator[None]]:
@@ -208,6 +221,53 @@ async def test_a_crash_ends_every_connection_and_who_comes_back_misses_nothing(
     with pytest.raises(trio.EndOfChannel):
         await numbers(line, 1)
     assert await numbers(await hall.join(ANN), 1) == [1]
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+async def test_who_is_banned_is_hung_up_on_within_two_seconds_also_where_the_ring_was_lost(
+    hall: Hall, deaf: bool, autojump_clock: MockClock
+) -> None:
+    lines, other = [await hall.join(ANN), await hall.join(ANN)], await hall.join(BOB)
+    hall.rows.deaf = deaf
+    began = trio.current_time()
+    hall.rows.ban(ANN)
+    for line in lines:
+        with pytest.raises(trio.EndOfChannel):
+            await numbers(line, 1)
+    assert trio.current_time() - began < 2
+    hall.rows.deaf = False
+    hall.rows.tell(BOB)
+    assert await numbers(other, 1) == [1]
+    assert (hall.view.connections, hall.view.hung_up) == (1, 2)
+
+
+async def test_what_somebody_is_told_of_their_ban_still_comes_through(hall: Hall, autojump_clock: MockClock) -> None:
+    line = await hall.join(ANN)
+    hall.rows.put_out.add(ANN)
+    hall.rows.tell(ANN)
+    assert await numbers(line, 1) == [1]
+    with pytest.raises(trio.EndOfChannel):
+        await numbers(line, 1)
+
+
+async def test_who_was_banned_while_they_asked_for_a_line_gets_none_that_lasts(
+    hall: Hall, autojump_clock: MockClock
+) -> None:
+    hall.rows.put_out.add(ANN)
+    line = await hall.join(ANN)
+    began = trio.current_time()
+    with pytest.raises(trio.EndOfChannel):
+        await numbers(line, 1)
+    assert trio.current_time() == began
+
+
+async def test_a_database_that_is_away_at_a_ban_costs_nothing_but_time(hall: Hall, autojump_clock: MockClock) -> None:
+    line = await hall.join(ANN)
+    hall.rows.ban_fails.append(DatabaseUnavailable("away"))
+    hall.rows.ban(ANN)
+    with pytest.raises(trio.EndOfChannel):
+        await numbers(line, 1)
+    assert hall.rows.ban_fails == []
 
 
 @pytest.mark.parametrize("where", WHERE)

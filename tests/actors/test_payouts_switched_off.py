@@ -125,6 +125,7 @@ async def test_what_is_held_for_another_reason_stays_so(why: HoldReason, autojum
     kept = new_transfer(1, status=TransferStatus.HELD, hold_reason=why, next_retry_at=probe)
     till = Till(FakeStore.of([kept]))
     till.store.switched_on, till.flags = False, OFF
+    till.store.banned = {kept.seller_id} if why is HoldReason.BANNED else set()
     async with till.working():
         await trio.sleep(600)
         assert till.store.rows[ONE] == kept

@@ -65,8 +65,8 @@ class Belongings:
     async def _account(self, tx: Transaction, who: Person) -> None:
         session = self.new_id()
         await tx.execute(
-            "INSERT INTO users (id, username, email, password_hash, created_at, updated_at, banned_until)"
-            " VALUES ($1, $2, $2 || '@x', 'SECRET', $3, $3, 'infinity')",
+            "INSERT INTO users (id, username, email, password_hash, created_at, updated_at, banned_at, banned_until,"
+            " ban_reason) VALUES ($1, $2, $2 || '@x', 'SECRET', $3, $3, '2001-01-01', '2001-01-02', $2)",
             who.id,
             who.name,
             AT,

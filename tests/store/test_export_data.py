@@ -62,13 +62,15 @@ async def test_every_table_shows_what_is_theirs_and_nothing_secret_or_of_another
 async def test_its_rows_are_those_of_the_database(db: Database, belongings: Belongings) -> None:
     ann, bob = await belongings.person("ANN"), await belongings.person("BOB")
     bought, sold = await belongings.trade(ann, bob), await belongings.trade(bob, ann)
+    async with db.transaction() as tx:
+        await tx.execute("UPDATE users SET banned_until = 'infinity' WHERE id = $1", ann.id)
     found = await everything(db, ann)
     for name, table in shown():
         for row in found[name]:
             assert list(row) == list(table.columns)
     [account] = found["users"]
     assert account["created_at"] == "2026-02-23T12:30:15.250000Z"
-    assert account["banned_until"] == "infinity"
+    assert (account["banned_until"], account["ban_reason"]) == ("infinity", "ANN")
     [order] = found["orders"]
     assert (order["id"], order["total_cents"]) == (str(bought.order), 100)
     lines = {row["order_id"]: row for row in found["order_items"]}

@@ -1,4 +1,5 @@
 """Passes on notifications as they come to be: to every connection of whom they are for, by whichever process they came.
+Who is banned is hung up on.
 
 The rows are the queue, and LISTEN only rings. Each connection is a bounded channel and the number that it has; one that
 does not keep up is closed, and comes back for what it missed with that number.
@@ -7,7 +8,7 @@ does not keep up is closed, and comes back for what it missed with that number.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -28,30 +29,44 @@ AT_ONCE: Final = WAITING  # read for each user in one round
 OF_ONE_USER: Final = 10  # a few devices with a few pages each
 OF_ALL: Final = 5_000  # connections of one process
 POLL_SECONDS: Final = 15.0  # a ring that was lost costs so much
+BANS_SECONDS: Final = 1.0  # the same where it was of a ban, which has to be gone by within two
 AWAY_SECONDS: Final = 1.0
 BEGIN_SECONDS: Final = 30.0  # from asking for a line to listening; who is not by then never will
 
 
 class Rows(Protocol):
-    """The rows, as `veza.store.notifications.Notifications` keeps them. `after` raises StoreError."""
+    """The rows, as `veza.store.notifications.Notifications` keeps them. `after` and `banned` raise StoreError.
+
+    Rings are of what somebody was told, and of bans.
+    """
 
     async def after(self, had: Mapping[UUID, int], limit: int) -> list[Notification]: ...
+    async def banned(self, among: Collection[UUID]) -> set[UUID]: ...
     def listen(self) -> AbstractAsyncContextManager[AsyncIterator[None]]: ...
 
 
 @dataclass(frozen=True)
 class NotifierView:
-    """What an operator sees: connections, users behind them, and what was passed on since the last restart."""
+    """What an operator sees: connections, users behind them, and what was passed on since the last restart.
+
+    ``hung_up``: connections that were closed because of a ban.
+    """
 
     connections: int = 0
     users: int = 0
     passed_on: int = 0
     too_slow: int = 0
+    hung_up: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Look(Tell):
     """Somebody may have been told something."""
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp(Tell):
+    """Somebody may have been banned."""
 
 
 class Line:
@@ -74,7 +89,7 @@ class Subscribe(Ask["Line | Refusal"]):
     after: int
 
 
-Messages = Look | Subscribe
+Messages = Look | HangUp | Subscribe
 NotifierRef = Ref[Messages, NotifierView]
 
 
@@ -113,12 +128,13 @@ class Notifier(Actor[Messages, NotifierView]):
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._lines: dict[UUID, list[_Connection]] = {}
-        self._passed_on = self._too_slow = 0
+        self._passed_on = self._too_slow = self._hung_up = 0
 
     async def start(self) -> None:
         self._show()
         self.nursery.start_soon(self._listen)
-        self.nursery.start_soon(self._poll)
+        self.nursery.start_soon(self._poll, Look(), POLL_SECONDS)
+        self.nursery.start_soon(self._poll, HangUp(), BANS_SECONDS)
         self.nursery.start_soon(self._hang_up_at_the_end)
 
     async def handle(self, message: Messages) -> object:
@@ -127,6 +143,8 @@ class Notifier(Actor[Messages, NotifierView]):
                 return self._subscribe(user_id, after)
             case Look():
                 await self._pass_on()
+            case HangUp():
+                await self._hang_up()
         return None
 
     def _subscribe(self, user_id: UUID, after: int) -> Line | TooMany:
@@ -139,6 +157,7 @@ class Notifier(Actor[Messages, NotifierView]):
         self._lines[user_id] = [*lines, _Connection(send, line, after)]
         self._show()
         self.ref.tell(Look())
+        self.ref.tell(HangUp())  # who asks for a line may have been banned since somebody looked whether they may
         return line
 
     async def _pass_on(self) -> None:
@@ -162,6 +181,22 @@ class Notifier(Actor[Messages, NotifierView]):
             read = Counter(notification.user_id for notification in found)
             had = {user_id: number for user_id, number in had.items() if read[user_id] == AT_ONCE}
         self._show()
+
+    async def _hang_up(self) -> None:
+        """Close the connections of who is banned. What they were told before still comes through."""
+        if not self._lines:
+            return
+        try:
+            banned = await self._rows.banned(self._lines.keys())
+        except StoreError as away:
+            log.warning("notifier_store_away", error=str(away))
+            return
+        for user_id in banned:
+            for line in self._lines.pop(user_id, ()):
+                line.send.close()
+                self._hung_up += 1
+        if banned:
+            self._show()
 
     def _send(self, line: _Connection, notification: Notification) -> None:
         try:
@@ -191,11 +226,12 @@ class Notifier(Actor[Messages, NotifierView]):
         async with self._rows.listen() as bells:
             async for _ in bells:
                 self.ref.tell(Look())
+                self.ref.tell(HangUp())
 
-    async def _poll(self) -> None:
+    async def _poll(self, message: Look | HangUp, seconds: float) -> None:
         while True:
-            await trio.sleep(POLL_SECONDS)
-            self.ref.tell(Look())
+            await trio.sleep(seconds)
+            self.ref.tell(message)
 
     async def _hang_up_at_the_end(self) -> None:
         """However this incarnation ends, its connections end with it, and come back with the number they have."""
@@ -208,4 +244,4 @@ class Notifier(Actor[Messages, NotifierView]):
 
     def _show(self) -> None:
         connections = sum(map(len, self._lines.values()))
-        self.publish(NotifierView(connections, len(self._lines), self._passed_on, self._too_slow))
+        self.publish(NotifierView(connections, len(self._lines), self._passed_on, self._too_slow, self._hung_up))

@@ -43,6 +43,7 @@ from veza.domain.flags import Flag, Flags, feature_disabled
 from veza.domain.payments import KeyRefused
 from veza.domain.payouts import Claim, HoldReason, Transfer
 from veza.store.errors import StoreError
+from veza.store.payouts import Moved
 
 log = structlog.get_logger()
 
@@ -60,6 +61,7 @@ class Store(Protocol):
     async def release_onboarded(self) -> int: ...
     async def hold_switched_off(self, limit: int, *, retries: bool) -> int: ...
     async def release_switched_on(self, limit: int) -> int: ...
+    async def heed_bans(self, limit: int) -> Moved: ...
 
 
 class Provider(Protocol):
@@ -164,10 +166,12 @@ class Payer(QueueWorker[Messages, Claim, Outcome, Decision, Transfer]):
         return None if self._off else await self._store.next_due_in(retries=self._policy.automatic)
 
     async def heal(self) -> None:
-        """Release what slipped past its seller's coming on board (see the store), or past the switch."""
+        """Release what slipped past its seller's coming on board (see the store), or past the switch; go by who is
+        banned, and who is no longer."""
         if released := await self._store.release_onboarded():
             log.info("transfers_released", count=released)
         await self._release()
+        await self._heed_bans()
 
     async def _hold(self) -> None:
         while held := await self._store.hold_switched_off(SORTED, retries=self._policy.automatic):
@@ -176,6 +180,10 @@ class Payer(QueueWorker[Messages, Claim, Outcome, Decision, Transfer]):
     async def _release(self) -> None:
         while released := await self._store.release_switched_on(SORTED):
             log.info("transfers_released_switched_on", count=released)
+
+    async def _heed_bans(self) -> None:
+        while (moved := await self._store.heed_bans(SORTED)) != Moved():
+            log.info("transfers_moved_by_bans", held=moved.held, released=moved.released)
 
     def question(self, claim: Claim) -> Callable[[Claim], Awaitable[Outcome]] | Outcome:
         if self._off:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from email_validator import EmailNotValidError, validate_email
 
-from veza.domain.errors import Invalid
+from veza.domain.errors import Conflict, Invalid
 from veza.domain.ids import NewId
 
 USERNAME = re.compile(r"[A-Za-z0-9_-]{3,30}", re.ASCII)
@@ -102,6 +102,17 @@ def check_password(password: str, *, field: str = "password") -> str:
     if not any(map(str.isalpha, password)) or all(map(str.isalpha, password)):
         raise Invalid("The password must have a letter and a digit or symbol.", field=field)
     return password
+
+
+def check_may_lose_admin(user: User, *, by: UUID | None, last_admin: bool) -> None:
+    """Raises Conflict where nobody would be left who may undo it, or where somebody would do it to themself.
+
+    ``by`` is who wants to; null is the command line. ``last_admin``: nobody else is an admin who may sign in.
+    """
+    if last_admin:
+        raise Conflict("This is the last admin: make somebody else one first.", code="last_admin")
+    if user.id == by:
+        raise Conflict("This is your own account: ask another admin.", code="own_account")
 
 
 def session_expiry(began_at: datetime, used_at: datetime) -> datetime:

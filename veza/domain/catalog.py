@@ -69,7 +69,7 @@ class Rating:
 
 @dataclass(frozen=True)
 class Product:
-    """Something for sale. ``price_cents`` is in minor units of ``currency``."""
+    """Something for sale. ``price_cents`` is in minor units of ``currency``. While its seller is banned it is not."""
 
     id: UUID
     seller: Seller
@@ -85,6 +85,7 @@ class Product:
     updated_at: datetime
     cover: Media | None = None
     preview: Media | None = None
+    seller_banned: bool = False
 
     @property
     def seller_id(self) -> UUID:
@@ -222,16 +223,16 @@ def check_file_removal(product: Product, *, deliverables: int, sold: bool) -> No
 def is_open_to(product: Product, reader: User | None, *, bought: bool = False) -> bool:
     """Whether a reader may know of the product.
 
-    What is published is everyone's to see, the rest its seller's and the admins'. What was archived can still be seen
-    by those who bought it.
+    What is published is everyone's to see, the rest its seller's and the admins', and so is what a banned seller
+    published. What was on sale can still be seen by those who bought it.
     """
-    if product.status is ProductStatus.PUBLISHED:
+    if product.status is ProductStatus.PUBLISHED and not product.seller_banned:
         return True
     if reader is None:
         return False
     if reader.id == product.seller.id or reader.role is Role.ADMIN:
         return True
-    return bought and product.status is ProductStatus.ARCHIVED
+    return bought and product.status is not ProductStatus.DRAFT
 
 
 def check_owner(product: Product, user: User) -> None:

@@ -16,6 +16,8 @@ class NotificationKind(StrEnum):
     EXPORT_READY = "export_ready"
     EXPORT_FAILED = "export_failed"
     WARRANTY_ENDING = "warranty_ending"
+    ACCOUNT_BANNED = "account_banned"
+    BAN_LIFTED = "ban_lifted"
 
 
 @dataclass(frozen=True)

@@ -110,11 +110,13 @@ def may_retry(transfer: Transfer) -> bool:
 
 
 HOLDABLE = frozenset({TransferStatus.PENDING, TransferStatus.FAILED})
+PASSING = frozenset({HoldReason.NOT_ONBOARDED, HoldReason.AWAITING_FUNDS, HoldReason.FLAG, HoldReason.BANNED})
+"""Holds that end by themselves: an admin may turn one into their own."""
 
 
 def check_may_hold(transfer: Transfer) -> None:
     """Raises Conflict for a transfer that an admin can't hold: it is in hand or over, or held for what must lift it."""
-    passing = transfer.hold_reason in (HoldReason.NOT_ONBOARDED, HoldReason.AWAITING_FUNDS, HoldReason.FLAG)
+    passing = transfer.hold_reason in PASSING
     if transfer.status not in HOLDABLE and not passing:
         told = f"held as {transfer.hold_reason}" if transfer.hold_reason else transfer.status
         raise Conflict(f"A transfer that is {told} can't be held.", code="not_holdable")

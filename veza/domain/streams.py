@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from veza.domain.accounts import User
+from veza.domain.accounts import Role, User
 from veza.domain.catalog import check_title, fold_tag, fold_tags
 from veza.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from veza.domain.live import StreamState
@@ -41,6 +41,7 @@ class Stream:
     state: StreamState
     created_at: datetime
     updated_at: datetime
+    owner_banned: bool = False
 
     @property
     def user_id(self) -> UUID:
@@ -108,8 +109,10 @@ def check_room(streams: int) -> None:
 
 
 def is_open_to(stream: Stream, reader: User | None) -> bool:
-    """Whether a reader may know of it: a draft is its owner's alone."""
-    return not stream.draft or (reader is not None and reader.id == stream.user.id)
+    """Whether a reader may know of it: a draft is its owner's alone, a banned owner's stream the admins' too."""
+    if reader is not None and reader.id == stream.user.id:
+        return True
+    return not stream.draft and (not stream.owner_banned or (reader is not None and reader.role is Role.ADMIN))
 
 
 def check_owner(stream: Stream, user: User) -> None:

@@ -21,6 +21,7 @@ from veza.http.edge import ASGIApp, Edge, trace
 from veza.http.maintenance import Gate
 from veza.http.parts import EXTENSION, Parts
 from veza.http.routes import (
+    accounts,
     actors,
     announcements,
     audit,
@@ -65,6 +66,7 @@ BLUEPRINTS = (
     users.api,
     privacy.api,
     erasure.api,
+    accounts.api,
     products.api,
     media.api,
     reviews.api,

@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from veza.actors.core import errors as runtime
 from veza.domain import errors as domain
+from veza.domain.bans import Banned, zulu
 from veza.domain.maintenance import UnderMaintenance
 from veza.http.edge import trace
 from veza.http.envelope import Problem, error_json
@@ -121,6 +122,9 @@ def _refusal(refusal: domain.Refusal) -> Answer:
     status = next(STATUS[kind] for kind in type(refusal).__mro__ if kind in STATUS)
     sentence = str(refusal)
     details = [Problem(field=refusal.field, message=sentence)] if refusal.field else []
+    if isinstance(refusal, Banned):
+        told = {"until": refusal.ban.until and zulu(refusal.ban.until), "reason": refusal.ban.reason}
+        details = [Problem(field=name, message=message) for name, message in told.items() if message]
     headers = {"Retry-After": RETRY_AFTER_SECONDS} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"

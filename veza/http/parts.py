@@ -32,6 +32,7 @@ from veza.http.tokens import Tokens
 from veza.store.accounts import Accounts
 from veza.store.announcements import AnnouncementRows
 from veza.store.audit import AuditRows
+from veza.store.bans import Bans
 from veza.store.catalog import Catalog
 from veza.store.cloud import CloudRows
 from veza.store.connect import Connect
@@ -202,6 +203,7 @@ class Parts:
     control: Control
     refs: Refs
     accounts: Accounts
+    bans: Bans
     erasures: Erasures
     sessions: Sessions
     passwords: Passwords

@@ -6,17 +6,20 @@ does nothing if it has changed since.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 
-from veza.domain.accounts import Credentials, Role, Session, SessionEnd, User
+from veza.domain.accounts import Credentials, Role, Session, SessionEnd, User, check_may_lose_admin
 from veza.domain.audit import By
+from veza.domain.bans import Banned, Standing
 from veza.domain.errors import Conflict, NotFound
 from veza.domain.ids import NewId
 from veza.store import audit
+from veza.store.banned import BAN_COLUMNS, ban_in
 from veza.store.bridge import Database, Record, Transaction
 from veza.store.sessions import USER_COLUMNS, end_sessions, open_session, user_in
 
@@ -34,7 +37,7 @@ WHERE id = $1 RETURNING {USER_COLUMNS}
 THERE: Final = "u.erased_at IS NULL"
 CREDENTIALS: Final = f"SELECT {USER_COLUMNS}, u.password_hash FROM users u WHERE {THERE}"
 
-HOLD_HASH: Final = "SELECT 1 FROM users WHERE id = $1 AND password_hash = $2 FOR NO KEY UPDATE"
+HOLD_HASH: Final = f"SELECT {BAN_COLUMNS} FROM users u WHERE u.id = $1 AND u.password_hash = $2 FOR NO KEY UPDATE"
 SET_HASH: Final = "UPDATE users SET password_hash = $2 WHERE id = $1"
 
 LAST_ADMIN: Final = 0x76657A62  # the key of an advisory lock; any number no other use of ours has
@@ -49,6 +52,15 @@ TAKEN: Final = {
     "users_username_key": ("This username is taken.", "username"),
     "users_email_key": ("There is an account with this email already.", "email"),
 }
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which accounts are listed: all of what is given. ``search`` is in the username or the address, or is the id."""
+
+    search: str | None = None
+    role: Role | None = None
+    banned: bool | None = None
 
 
 class Accounts:
@@ -82,7 +94,8 @@ class Accounts:
     async def sign_in(self, verified: Credentials, session: Session, *, rehashed: str | None = None) -> bool:
         """Open a session on a verified password, and keep its new hash if there is one.
 
-        False, and nothing is done, if the password has changed since it was verified.
+        False, and nothing is done, if the password has changed since it was verified. Raises Banned for who is: they
+        are told so because they are who they say.
         """
         async with self._db.transaction() as tx:
             if not await _hold(tx, verified):
@@ -106,7 +119,7 @@ class Accounts:
     async def change_password(self, verified: Credentials, password_hash: str, *, keep: UUID, now: datetime) -> bool:
         """Set the hash of a new password and end the other sessions than ``keep``.
 
-        False, and nothing is done, if the password has changed since it was verified.
+        False, and nothing is done, if the password has changed since it was verified. Raises Banned.
         """
         async with self._db.transaction() as tx:
             if not await _hold(tx, verified):
@@ -114,6 +127,38 @@ class Accounts:
             await tx.execute(SET_HASH, verified.user.id, password_hash)
             await end_sessions(tx, verified.user.id, SessionEnd.PASSWORD_CHANGED, now, but=keep)
         return True
+
+    # -- for admins ---------------------------------------------------------------------------------------------------
+
+    async def page(self, wanted: Wanted, *, limit: int, offset: int) -> tuple[list[Standing], int]:
+        """A page of the accounts, the newest first, and how many there are. Whoever was erased is in none."""
+        where, args = _where(wanted)
+        async with self._db.snapshot() as moment:
+            rows = await moment.fetch(
+                f"SELECT {USER_COLUMNS}, {BAN_COLUMNS} FROM users u WHERE {where}"
+                f" ORDER BY u.created_at DESC, u.id DESC LIMIT ${len(args) + 1} OFFSET ${len(args) + 2}",
+                *args,
+                limit,
+                offset,
+            )
+            total: int = await moment.fetchval(f"SELECT count(*) FROM users u WHERE {where}", *args)
+        return [standing_in(row) for row in rows], total
+
+    async def set_role(self, user_id: UUID, role: Role, *, by: By, new_id: NewId, now: datetime) -> Standing:
+        """Make a user an admin, or one no more; the same again changes nothing. It acts at their next request.
+
+        Raises NotFound, Conflict (`check_may_lose_admin`).
+        """
+        async with self._db.transaction() as tx:
+            before = await hold_user(tx, user_id)
+            was = before.user.role
+            if was is role:
+                return before
+            if was is Role.ADMIN:
+                check_may_lose_admin(before.user, by=by.user_id, last_admin=await is_last_admin(tx, user_id))
+            await tx.execute("UPDATE users SET role = $2, updated_at = $3 WHERE id = $1", user_id, role, now)
+            await audit.write(tx, new_id(), by, "user.role", f"users/{user_id}", {"from": was, "to": role})
+            return await hold_user(tx, user_id)
 
     # -- for the command line; each is audited -----------------------------------------------------------------------
 
@@ -150,12 +195,51 @@ class Accounts:
         return ended
 
 
+async def hold_user(tx: Transaction, user_id: UUID) -> Standing:
+    """A user as they stand until the transaction is over. Raises NotFound, for who was erased as well."""
+    sql = f"SELECT {USER_COLUMNS}, {BAN_COLUMNS} FROM users u WHERE u.id = $1 AND {THERE} FOR NO KEY UPDATE"
+    row = await tx.fetchrow(sql, user_id)
+    if row is None:
+        raise NotFound("There is no such user.")
+    return standing_in(row)
+
+
+def standing_in(row: Record) -> Standing:
+    return Standing(user_in(row), ban_in(row))
+
+
+async def is_last_admin(tx: Transaction, user_id: UUID) -> bool:
+    """Whether nobody else is an admin who may sign in, which then stays so. With that user's row held."""
+    await hold_admins(tx)
+    return bool(await tx.fetchval(f"SELECT EXISTS (SELECT FROM {IS_LAST_ADMIN})", user_id))
+
+
 async def hold_admins(tx: Transaction) -> None:
     """Let nobody else make an admin no admin before the transaction is over, so that one is left (`IS_LAST_ADMIN`).
 
     For whoever is about to do so, with that user's row held.
     """
     await tx.execute("SELECT pg_advisory_xact_lock($1)", LAST_ADMIN)
+
+
+def _where(wanted: Wanted) -> tuple[str, list[object]]:
+    conditions, args = [THERE], list[object]()
+    if wanted.search is not None:
+        args += [like(wanted.search.casefold()), wanted.search.casefold()]
+        conditions.append("(lower(u.username) LIKE $1 OR u.email LIKE $1 OR u.id::text = $2)")
+    if wanted.role is not None:
+        args.append(wanted.role)
+        conditions.append(f"u.role = ${len(args)}")
+    if wanted.banned is not None:
+        conditions.append(f"u.banned_until > now() IS {'TRUE' if wanted.banned else 'NOT TRUE'}")
+    return " AND ".join(conditions), args
+
+
+def like(text: str) -> str:
+    """A pattern of what has the text somewhere in it, whatever characters it has."""
+    for special in "\\%_":
+        text = text.replace(special, f"\\{special}")
+    return f"%{text}%"
 
 
 def _credentials_in(row: Record | None) -> Credentials | None:
@@ -173,11 +257,17 @@ async def _add(tx: Transaction, user: User, password_hash: str) -> User:
 
 
 async def _hold(tx: Transaction, verified: Credentials) -> bool:
-    """Whether the verified hash is still the user's, which it then is until the transaction ends.
+    """Whether the verified hash is still the user's, which it then is until the transaction ends. Raises Banned.
 
-    Changing the password waits for that, and then sees and ends the session that was opened meanwhile.
+    Changing the password waits for that, and so does a ban, and then sees and ends the session that was opened
+    meanwhile.
     """
-    return await tx.fetchval(HOLD_HASH, verified.user.id, verified.password_hash) is not None
+    row = await tx.fetchrow(HOLD_HASH, verified.user.id, verified.password_hash)
+    if row is None:
+        return False
+    if (ban := ban_in(row)) is not None:
+        raise Banned(ban)
+    return True
 
 
 async def _locked(tx: Transaction, email: str) -> User:

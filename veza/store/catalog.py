@@ -30,6 +30,7 @@ from veza.domain.catalog import (
 )
 from veza.domain.errors import NotFound
 from veza.domain.media import Media, MediaKind
+from veza.store.banned import BANNED
 from veza.store.bridge import Database, Record, Transaction
 
 COUNT_LIMIT: Final = 10_000
@@ -37,7 +38,8 @@ COUNT_LIMIT: Final = 10_000
 
 COLUMNS: Final = """
 p.id, p.seller_id, u.username, p.title, p.description, p.product_type, p.price_cents, p.currency, p.tags, p.status,
-p.rating_average, p.rating_count, p.created_at, p.updated_at, p.cover_key, p.cover_type, p.preview_key, p.preview_type
+p.rating_average, p.rating_count, p.created_at, p.updated_at, p.cover_key, p.cover_type, p.preview_key, p.preview_type,
+u.banned_until > now() IS TRUE AS seller_banned
 """
 
 PRODUCT: Final = f"SELECT {COLUMNS} FROM products p JOIN users u ON u.id = p.seller_id WHERE p.id = $1"
@@ -104,7 +106,15 @@ FROM (SELECT CASE WHEN (SELECT count(*) FROM page) IN (0, {limit}) THEN ({count}
 LEFT JOIN (page JOIN products p USING (id) JOIN users u ON u.id = p.seller_id) ON true
 ORDER BY {order}
 """
-COUNT: Final = "SELECT count(*) FROM (SELECT FROM products p WHERE {conditions} LIMIT {count_limit}) AS counted"
+# What banned sellers published is in no list. It is counted by itself and taken off, for there is little of it: all can
+# then be counted along an index that knows no sellers.
+COUNT: Final = f"""
+SELECT (
+    SELECT count(*) FROM (SELECT FROM products p WHERE {{offered}} LIMIT {{count_limit}} + hidden.many) AS counted
+) - hidden.many
+FROM (SELECT count(*) AS many FROM products p WHERE {{offered}} AND p.seller_id IN ({BANNED})) AS hidden
+"""
+COUNT_SHELF: Final = "SELECT count(*) FROM (SELECT FROM products p WHERE {offered} LIMIT {count_limit}) AS counted"
 
 # Gathering takes all that match, up to one more than are counted, and sorts them. The server cannot know how rare a
 # word or a tag is, and walking for one that hardly any product has would go through all of them.
@@ -274,8 +284,10 @@ async def _update(tx: Transaction, product: Product) -> None:
 # -- listings ---------------------------------------------------------------------------------------------------------
 
 
-def walk_query(listing: Listing, limit: int, offset: int, *, count: str = COUNT) -> tuple[str, list[object]]:
+def walk_query(listing: Listing, limit: int, offset: int, *, count: str | None = None) -> tuple[str, list[object]]:
     """The statement that walks to a page, and its arguments. ``count`` is the SQL that says how many there are."""
+    if count is None:
+        count = COUNT if listing.status is ProductStatus.PUBLISHED else COUNT_SHELF
     return _query(WALK.replace("{count}", count), listing, limit, offset, rare=False)
 
 
@@ -289,12 +301,14 @@ def _query(template: str, listing: Listing, limit: int, offset: int, *, rare: bo
 
     ``rare``: whether what is searched for may be.
     """
-    conditions, args = _conditions(listing, "{}" if rare else COMMON)
+    offered, args = _conditions(listing, "{}" if rare else COMMON)
+    is_public = listing.status is ProductStatus.PUBLISHED
     if offset:
         args.append(offset)
     sql = template.format(
         columns=COLUMNS,
-        conditions=conditions,
+        conditions=f"{offered} AND p.seller_id NOT IN ({BANNED})" if is_public else offered,
+        offered=offered,
         order=ORDERS[listing.sort],
         limit=int(limit),
         offset=f"OFFSET ${len(args)}" if offset else "",
@@ -359,6 +373,7 @@ def product_in(row: Record) -> Product:
         updated_at=row["updated_at"],
         cover=_media_in(row["cover_key"], row["cover_type"]),
         preview=_media_in(row["preview_key"], row["preview_type"]),
+        seller_banned=row["seller_banned"],
     )
 
 

@@ -32,6 +32,7 @@ from veza.domain.cloud import (
     snapshot,
 )
 from veza.domain.ids import NewId
+from veza.store.banned import BANNED
 from veza.store.bridge import Database, Queries, Transaction
 
 COLUMNS: Final = "id, owner_id, name, version, object_key, size_bytes, content_type, created_at, updated_at"
@@ -73,7 +74,7 @@ INSERT_SHARE: Final = f"INSERT INTO cloud_shares ({SHARE_COLUMNS}, token_hash) V
 SHARED: Final = f"""
 SELECT {", ".join(f"f.{name}" for name in COLUMNS.split(", "))}, s.expires_at
 FROM cloud_shares s JOIN cloud_files f ON f.id = s.file_id
-WHERE s.token_hash = $1 AND s.expires_at > $2
+WHERE s.token_hash = $1 AND s.expires_at > $2 AND f.owner_id NOT IN ({BANNED})
 """
 
 

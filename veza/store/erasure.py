@@ -149,8 +149,9 @@ ARCHIVE: Final = (
 )
 
 EMPTY: Final = """
-UPDATE users SET username = $2, email = $3, password_hash = $4, role = $5, banned_until = NULL, updated_at = $6,
-    erased_at = $6, do_not_sell = false, do_not_sell_source = NULL, do_not_sell_at = NULL
+UPDATE users SET username = $2, email = $3, password_hash = $4, role = $5, banned_until = NULL, banned_at = NULL,
+    ban_reason = '', updated_at = $6, erased_at = $6, do_not_sell = false, do_not_sell_source = NULL,
+    do_not_sell_at = NULL
 WHERE id = $1
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -12,6 +12,7 @@ from uuid import UUID
 
 from veza.domain.errors import NotFound
 from veza.domain.notifications import TICKET_LIFETIME, News, Notification, NotificationKind
+from veza.store.banned import BANNED
 from veza.store.bridge import Database, Record, Transaction
 from veza.store.listening import Wakeups
 
@@ -123,8 +124,13 @@ class Notifications:
         rows = await self._db.fetch(AFTER, list(had), list(had.values()), limit)
         return [_notification(row) for row in rows]
 
+    async def banned(self, among: Collection[UUID]) -> set[UUID]:
+        """Who of these is banned."""
+        rows = await self._db.fetch(f"{BANNED} AND id = ANY($1::uuid[])", list(among))
+        return {row["id"] for row in rows}
+
     def listen(self) -> Wakeups:
-        """Wake-ups whenever somebody was told something, by whichever process."""
+        """Wake-ups whenever somebody was told something, or was banned, by whichever process."""
         return self._db.listen(CHANNEL)
 
     # -- tickets ------------------------------------------------------------------------------------------------------

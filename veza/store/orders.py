@@ -24,6 +24,7 @@ from veza.domain.orders import (
     place,
 )
 from veza.domain.payments import OrderStatus, PaymentStatus
+from veza.store.banned import BANNED
 from veza.store.bridge import Database, Record, Snapshot, Transaction
 from veza.store.idempotency import reserve
 from veza.store.numbers import take_invoice_number
@@ -46,8 +47,8 @@ UPDATE idempotency_keys SET in_flight_until = NULL WHERE resource_id = $1 AND us
 HOLD_BUYER = "SELECT FROM users WHERE id = $1 FOR SHARE"
 
 # Locked in the order of their ids, as everyone who locks several products does.
-OFFERS = """
-SELECT id, seller_id, title, price_cents, currency, status = 'published' AS on_sale
+OFFERS = f"""
+SELECT id, seller_id, title, price_cents, currency, status = 'published' AND seller_id NOT IN ({BANNED}) AS on_sale
 FROM products WHERE id = ANY($1::uuid[]) ORDER BY id FOR SHARE
 """
 

@@ -28,6 +28,7 @@ from veza.domain.payments import (
     pause_before_next,
 )
 from veza.store import ledger
+from veza.store.banned import BANNED
 from veza.store.bridge import Database, Record, Transaction
 from veza.store.disputes import HOLD_BACK
 from veza.store.numbers import take_invoice_number
@@ -94,9 +95,9 @@ UPDATE orders SET claim_id = NULL, claimed_until = NULL, sync_due_at = NULL, sta
 WHERE id = $1
 """
 
-STILL_SOLD = """
-SELECT bool_and(status = 'published') FROM (
-    SELECT status FROM products WHERE id IN (SELECT product_id FROM order_items WHERE order_id = $1)
+STILL_SOLD = f"""
+SELECT bool_and(status = 'published' AND seller_id NOT IN ({BANNED})) FROM (
+    SELECT status, seller_id FROM products WHERE id IN (SELECT product_id FROM order_items WHERE order_id = $1)
     ORDER BY id FOR NO KEY UPDATE
 ) AS product
 """

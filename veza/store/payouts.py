@@ -32,6 +32,7 @@ from veza.domain.payouts import (
     may_retry,
 )
 from veza.store import audit
+from veza.store.banned import BANNED
 from veza.store.bridge import Database, Record, Transaction
 from veza.store.flags import is_on
 from veza.store.recovery import reduce
@@ -43,6 +44,7 @@ CLAIMABLE: Final = """
 (open_refunds = 0 AND (status = 'pending' OR $3 AND (status = 'failed' OR hold_reason = 'awaiting_funds')))
 """
 SWITCHED_ON: Final = is_on(Flag.PAYOUTS)
+MAY_BE_PAID: Final = f"seller_id NOT IN ({BANNED})"
 
 # The claim's own columns, for the worker and an admin alike. The account is the one that the present key was first used
 # with: a key must never be used with two.
@@ -61,10 +63,11 @@ INTENT: Final = """
 
 CLAIM: Final = f"""
 WITH lapsed AS (
-    SELECT id FROM transfers WHERE claim_id IS NOT NULL AND claimed_until <= now() AND {SWITCHED_ON}
+    SELECT id FROM transfers
+    WHERE claim_id IS NOT NULL AND claimed_until <= now() AND {SWITCHED_ON} AND {MAY_BE_PAID}
     ORDER BY claimed_until LIMIT $1 FOR UPDATE SKIP LOCKED
 ), due AS (
-    SELECT id FROM transfers WHERE next_retry_at <= now() AND {CLAIMABLE} AND {SWITCHED_ON}
+    SELECT id FROM transfers WHERE next_retry_at <= now() AND {CLAIMABLE} AND {SWITCHED_ON} AND {MAY_BE_PAID}
     ORDER BY next_retry_at, id LIMIT $1 - (SELECT count(*) FROM lapsed) FOR UPDATE SKIP LOCKED
 ), mine AS (
     SELECT id FROM lapsed UNION ALL SELECT id FROM due
@@ -136,9 +139,10 @@ SELECT {COLUMNS}, (SELECT count(*) FROM booked) AS lines FROM done
 
 NEXT_DUE: Final = f"""
 SELECT extract(epoch FROM least(
-    (SELECT next_retry_at FROM transfers WHERE next_retry_at IS NOT NULL AND {CLAIMABLE.replace("$3", "$1")}
+    (SELECT next_retry_at FROM transfers
+     WHERE next_retry_at IS NOT NULL AND {CLAIMABLE.replace("$3", "$1")} AND {MAY_BE_PAID}
      ORDER BY next_retry_at LIMIT 1),
-    (SELECT claimed_until FROM transfers WHERE claim_id IS NOT NULL ORDER BY claimed_until LIMIT 1)
+    (SELECT claimed_until FROM transfers WHERE claim_id IS NOT NULL AND {MAY_BE_PAID} ORDER BY claimed_until LIMIT 1)
 ) - now())::float8
 """
 
@@ -157,13 +161,48 @@ UPDATE transfers SET status = 'held', hold_reason = 'admin', next_retry_at = NUL
 """
 LET_GO: Final = """
 UPDATE transfers AS t SET updated_at = now(), attempts = 0,
-    status = CASE WHEN able AND NOT t.disputed THEN 'pending' ELSE 'held' END,
-    hold_reason = CASE WHEN t.disputed THEN 'disputed' WHEN NOT able THEN 'not_onboarded' END,
-    next_retry_at = CASE WHEN able AND NOT t.disputed THEN greatest(now(), t.created_at + $2) END
+    status = CASE WHEN able AND NOT banned AND NOT t.disputed THEN 'pending' ELSE 'held' END,
+    hold_reason = CASE WHEN t.disputed THEN 'disputed' WHEN banned THEN 'banned' WHEN NOT able THEN 'not_onboarded' END,
+    next_retry_at = CASE WHEN able AND NOT banned AND NOT t.disputed THEN greatest(now(), t.created_at + $2) END
 FROM (SELECT EXISTS (
     SELECT FROM transfers JOIN connect_accounts ON user_id = seller_id WHERE id = $1 AND transfers_active
-) AS able) AS seller
+) AS able, EXISTS (
+    SELECT FROM transfers JOIN users ON users.id = seller_id WHERE transfers.id = $1 AND banned_until > now()
+) AS banned) AS seller
 WHERE t.id = $1
+"""
+
+# Whose seller is banned is not claimed, whatever it reads as: at the ban what waits is held for that, and what comes to
+# be due after is when it is looked at. So is what somebody had in hand when they died: its key is kept, and used again.
+# What is held for another reason stays so. A ban that is over releases what it held, however it came to be over.
+HOLD_BANNED: Final = """
+WITH kept AS (
+    SELECT t.id FROM transfers t JOIN users u ON u.id = t.seller_id
+    WHERE u.banned_until > now() AND {}
+      AND (t.next_retry_at IS NOT NULL AND (t.hold_reason IS NULL OR t.hold_reason = 'awaiting_funds')
+           OR t.claim_id IS NOT NULL AND t.claimed_until <= now())
+    ORDER BY t.id LIMIT $1 FOR UPDATE OF t SKIP LOCKED
+)
+UPDATE transfers SET status = 'held', hold_reason = 'banned', next_retry_at = NULL, claim_id = NULL,
+    claimed_until = NULL, updated_at = now()
+FROM kept WHERE transfers.id = kept.id
+"""
+RELEASE_UNBANNED: Final = """
+WITH kept AS (
+    SELECT t.id, coalesce(c.transfers_active, false) AND NOT t.disputed AS able
+    FROM transfers t JOIN users u ON u.id = t.seller_id LEFT JOIN connect_accounts c ON c.user_id = t.seller_id
+    WHERE t.status = 'held' AND t.hold_reason = 'banned' AND u.banned_until > now() IS NOT TRUE AND {}
+    ORDER BY t.id LIMIT $1 FOR UPDATE OF t SKIP LOCKED
+)
+UPDATE transfers AS t SET updated_at = now(),
+    status = CASE WHEN able THEN 'pending' ELSE 'held' END,
+    hold_reason = CASE WHEN able THEN NULL WHEN disputed THEN 'disputed' ELSE 'not_onboarded' END,
+    next_retry_at = CASE WHEN able THEN greatest(now(), created_at + $2) END
+FROM kept WHERE t.id = kept.id
+"""
+IS_BANNED: Final = "SELECT banned_until > now() IS TRUE FROM users WHERE id = $1"
+BANS_MATTER: Final = f"""
+SELECT EXISTS ({BANNED}) OR EXISTS (SELECT FROM transfers WHERE status = 'held' AND hold_reason = 'banned')
 """
 
 TOTALS: Final = """
@@ -230,6 +269,14 @@ class Total:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """How many transfers were held, and how many released."""
+
+    held: int = 0
+    released: int = 0
+
+
+@dataclass(frozen=True)
 class Waiting:
     """A seller's shares that are not paid yet, in minor units: ``held``, and ``due``, the next of it ``due_at``.
 
@@ -281,6 +328,8 @@ class Payouts:
             before = _transfer(row)
             if not may_retry(before):
                 return Conflict(_cannot_retry(before), code="not_retryable")
+            if await tx.fetchval(IS_BANNED, before.seller_id):
+                return Conflict("Its seller is banned; it is paid when that is over.", code="not_retryable")
             claimed = await tx.fetchrow(CLAIM_ONE, transfer_id, lease)
             if claimed is None:
                 raise LookupError(f"transfer {transfer_id} went away under its lock")
@@ -333,6 +382,14 @@ class Payouts:
             return 0
         async with self._db.transaction() as tx:
             return _count(await tx.execute(RELEASE_DUE, limit))
+
+    async def heed_bans(self, limit: int) -> Moved:
+        """Hold at most ``limit`` of what is due to sellers who are banned, and release so much that bans held which are
+        over. Answers how many each."""
+        if not await self._db.fetchval(BANS_MATTER):
+            return Moved()
+        async with self._db.transaction() as tx:
+            return Moved(await hold_banned(tx, limit), await release_unbanned(tx, limit, self._delay))
 
     async def hold(self, transfer_id: UUID, by: By, reason: str) -> Transfer:
         """Keep a transfer from being tried until an admin releases it. Raises NotFound, Conflict."""
@@ -392,6 +449,20 @@ class Payouts:
                 offset,
             )
         return [_transfer(row) for row in rows], total
+
+
+async def hold_banned(tx: Transaction, limit: int, *, of: UUID | None = None) -> int:
+    """Hold at most ``limit`` of what banned sellers would be paid: of one all that waits, of all what is due."""
+    if of is not None:
+        return _count(await tx.execute(HOLD_BANNED.format("t.seller_id = $2"), limit, of))
+    return _count(await tx.execute(HOLD_BANNED.format("(t.claim_id IS NOT NULL OR t.next_retry_at <= now())"), limit))
+
+
+async def release_unbanned(tx: Transaction, limit: int, delay: timedelta, *, of: UUID | None = None) -> int:
+    """Let at most ``limit`` go on that were held for bans which are over, of one seller or of all."""
+    if of is not None:
+        return _count(await tx.execute(RELEASE_UNBANNED.format("t.seller_id = $3"), limit, delay, of))
+    return _count(await tx.execute(RELEASE_UNBANNED.format("true"), limit, delay))
 
 
 async def _find(queries: Database | Transaction, transfer_id: UUID, lock: str = "") -> Transfer:

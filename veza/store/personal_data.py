@@ -118,6 +118,8 @@ ACCOUNT: Final[Mapping[str, Table]] = {
             "created_at": "when you registered",
             "updated_at": CHANGED,
             "banned_until": "until when you may not take part; infinity is for good",
+            "banned_at": "when you were banned",
+            "ban_reason": "why, in the words that you were told",
             "erased_at": "when you had it erased",
             "do_not_sell": "whether you said not to sell or share your data; nobody does either way",
             "do_not_sell_source": "who said so: you (user), or your browser for you (signal)",

@@ -20,7 +20,9 @@ from veza.domain.accounts import (
     judge_refresh,
     session_expiry,
 )
+from veza.domain.bans import Ban, Banned
 from veza.domain.ids import NewId
+from veza.store.banned import BAN_COLUMNS, ban_in
 from veza.store.bridge import Database, Record, Transaction
 
 USER_COLUMNS: Final = (
@@ -39,7 +41,7 @@ WHERE s.id = $1 AND {LIVING} AND s.user_id = $3
 """
 
 FAMILY: Final = f"""
-SELECT {SESSION_COLUMNS}, s.previous_id, s.rotated_at, s.ended_at, {USER_COLUMNS}
+SELECT {SESSION_COLUMNS}, s.previous_id, s.rotated_at, s.ended_at, s.ended_why, {USER_COLUMNS}, {BAN_COLUMNS}
 FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1 AND s.user_id = $2 FOR UPDATE OF s
 """
 
@@ -94,13 +96,16 @@ class Sessions:
     ) -> Refreshed | Refresh:
         """Take the refresh token ``shown`` for the next one; of several who try at once, one wins.
 
-        Refused with ``Refresh.OVER``, or with ``Refresh.REUSED`` after ending the session.
+        Refused with ``Refresh.OVER``, or with ``Refresh.REUSED`` after ending the session. Raises Banned for who was
+        signed in when they were banned, while that stands.
         """
         async with self._db.transaction() as tx:
             row = await tx.fetchrow(FAMILY, session_id, user_id)
             if row is None:
                 return Refresh.OVER
             family = family_in(row)
+            if (ban := _ban_that_ended(row, shown)) is not None:
+                raise Banned(ban)
             verdict = judge_refresh(family, shown, now, grace)
             match verdict:
                 case Refresh.ROTATE:
@@ -171,6 +176,11 @@ def session_in(row: Record) -> Session:
         user_agent=row["user_agent"],
         address=row["address"],
     )
+
+
+def _ban_that_ended(row: Record, shown: UUID) -> Ban | None:
+    """The ban that a session was ended by, told to who has its one good refresh token."""
+    return ban_in(row) if row["ended_why"] == SessionEnd.BANNED and shown == row["refresh_id"] else None
 
 
 def family_in(row: Record) -> Family:

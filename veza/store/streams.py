@@ -13,13 +13,14 @@ from uuid import UUID
 from veza.domain.catalog import fold_tag
 from veza.domain.live import PastSession, SessionEnd, StreamState
 from veza.domain.streams import Stream, Streamer, StreamListing, check_room, fold_category, no_stream
+from veza.store.banned import BANNED
 from veza.store.bridge import Database, Record, Transaction
 
 COUNT_LIMIT: Final = 10_000  # how far a list is counted: more pages than anyone turns
 
 COLUMNS: Final = """
 s.id, s.owner_id, u.username, s.title, s.description, s.category, s.tags, s.key_version, s.state, s.created_at,
-s.updated_at
+s.updated_at, u.banned_until > now() IS TRUE AS owner_banned
 """
 
 STREAM: Final = f"SELECT {COLUMNS} FROM streams s JOIN users u ON u.id = s.owner_id"
@@ -212,7 +213,7 @@ async def _replace_keys(tx: Transaction, stream_ids: list[UUID]) -> Replaced:
 def _listed(listing: StreamListing, on_air: Sequence[UUID]) -> tuple[str, str, str, list[object]]:
     """Where the list comes from, what is in it and its order, as SQL, and the arguments of these."""
     source, order, args = "FROM streams s", "s.id DESC", list[object]()  # ids grow with time
-    conditions = ["s.title <> ''"]
+    conditions = ["s.title <> ''", f"s.owner_id NOT IN ({BANNED})"]
     if listing.is_live:
         source, order = "FROM unnest($1::uuid[]) WITH ORDINALITY AS live (id, place) JOIN streams s USING (id)", "place"
         args.append(on_air)

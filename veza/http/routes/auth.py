@@ -121,6 +121,8 @@ async def register(data: RegisterBody) -> SignedIn:
 async def login(data: LoginBody) -> SignedIn:
     """Sign in with email and password; an unknown email and a wrong password are told alike.
 
+    403 `banned` for who is, once their password is checked, with `until` and `reason` among the details.
+
     During maintenance admins alone come in; the others are told so once their password is checked.
     """
     user, session = await _sign_in(data.email, data.password.get_secret_value())
@@ -135,6 +137,7 @@ async def refresh(data: RefreshBody) -> SignedIn:
 
     Each is good for a week, and none longer than 30 days after the password was given: then it is asked for again.
     During maintenance an admin's is taken; the others' stay good, and are to be shown again when it is over.
+    403 `banned`, as at login, for who was signed in when they were banned.
     """
     token = data.refresh_token.get_secret_value() if data.refresh_token else request.cookies.get(COOKIE)
     if not token:
