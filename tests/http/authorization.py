@@ -52,6 +52,10 @@ GET /admin/transfers                                              401     403   
 POST /admin/transfers/:transfer_id/hold                           401     403     403     200     refused open
 POST /admin/transfers/:transfer_id/release                        401     403     403     200     refused open
 POST /admin/transfers/:transfer_id/retry                          401     403     403     200     refused open
+GET /admin/users                                                  401     403     403     200     refused open
+POST /admin/users/:user_id/ban                                    401     403     403     200     refused open
+PUT /admin/users/:user_id/role                                    401     403     403     200     refused open
+POST /admin/users/:user_id/unban                                  401     403     403     200     refused open
 
 GET /announcements/active                                         200     200     200     200     ignored closed
 

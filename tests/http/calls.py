@@ -62,6 +62,7 @@ THINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "/sell/": {"refund_id": "requested_refund"},
     "/admin/announcements/": {"announcement_id": "announcement"},
     "/admin/transfers/": {"transfer_id": "transfer"},
+    "/admin/users/": {"user_id": "user"},
     "/users/:user_id": {"user_id": "user"},
     "/users/me/": {"export_id": "export"},
     "/watch/": {"stream_id": "stream"},
@@ -107,6 +108,8 @@ FRESH: Final[Mapping[str, tuple[str, Thing]]] = {
     "POST /admin/transfers/:transfer_id/hold": ("transfer_id", lambda world: world.transfer("not_onboarded")),
     "POST /admin/transfers/:transfer_id/release": ("transfer_id", lambda world: world.transfer("admin")),
     "POST /admin/transfers/:transfer_id/retry": ("transfer_id", lambda world: world.transfer("not_onboarded")),
+    "POST /admin/users/:user_id/ban": ("user_id", lambda world: _newcomer(world)),
+    "POST /admin/users/:user_id/unban": ("user_id", lambda world: _banned(world)),
     "POST /live/streams/:stream_id/end": ("stream_id", World.on_air),
     "POST /live/streams/:stream_id/end (a draft)": ("stream_id", lambda world: _draft_on_air(world)),
     "POST /marketplace/orders/:order_id/cancel": ("order_id", lambda world: world.ordered(world.bought)),
@@ -126,6 +129,16 @@ VARIANTS: Final[Mapping[str, Mapping[str, str]]] = {
 
 async def _session(world: World) -> str:
     return str((await world.session(world.ana)).id)
+
+
+async def _newcomer(world: World) -> str:
+    return (await world.newcomer()).id
+
+
+async def _banned(world: World) -> str:
+    user_id = await _newcomer(world)
+    world.run("UPDATE users SET banned_until = 'infinity' WHERE id = %s", user_id)
+    return user_id
 
 
 async def _share(world: World) -> str:
@@ -171,6 +184,7 @@ JSON: Final[Mapping[str, object]] = {
     "POST /admin/transfers/:transfer_id/hold": {"reason": "To be looked at."},
     "PUT /admin/feature-flags/:name": {"enabled": True},
     "POST /admin/announcements": ANNOUNCEMENT,
+    "PUT /admin/users/:user_id/role": {"role": "user"},
     "PUT /users/me": {},
     "POST /users/me/privacy/opt-out": {"do_not_sell": True},
 }
