@@ -77,6 +77,7 @@ from veza.store.privacy import PrivacyRows
 from veza.store.reconciliations import Reconciliations
 from veza.store.refund_queue import RefundQueue
 from veza.store.refunds import Refunds
+from veza.store.reports import Reports
 from veza.store.reversals import Reversals
 from veza.store.reviews import Reviews
 from veza.store.sales import Sales
@@ -182,6 +183,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             refs=refs,
             accounts=Accounts(database),
             bans=Bans(database, new_id, delay),
+            reports=Reports(database, new_id),
             erasures=Erasures(database, new_id),
             sessions=Sessions(database),
             passwords=Passwords(),

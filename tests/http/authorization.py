@@ -48,6 +48,8 @@ PUT /admin/maintenance                                            401     403   
 GET /admin/reconciliations                                        401     403     403     200     refused open
 POST /admin/reconciliations                                       401     403     403     201     refused open
 GET /admin/refunds                                                401     403     403     200     refused open
+GET /admin/reports                                                401     403     403     200     refused open
+POST /admin/reports/:report_id/resolve                            401     403     403     200     refused open
 GET /admin/transfers                                              401     403     403     200     refused open
 POST /admin/transfers/:transfer_id/hold                           401     403     403     200     refused open
 POST /admin/transfers/:transfer_id/release                        401     403     403     200     refused open
@@ -165,6 +167,8 @@ GET /notifications/unread-count                                   401     200   
 GET /objects/:token                                               200     200     200     200     ignored closed
 
 GET /readyz                                                       200     200     200     200     ignored open
+
+POST /reports                                                     401     201     201     201     refused closed
 
 GET /sell/balance                                                 401     200     200     200     refused closed
 POST /sell/connect/onboard                                        401     200     200     200     refused closed

@@ -61,6 +61,7 @@ THINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "/objects/": {"token": "object"},
     "/sell/": {"refund_id": "requested_refund"},
     "/admin/announcements/": {"announcement_id": "announcement"},
+    "/admin/reports/": {"report_id": "report"},
     "/admin/transfers/": {"transfer_id": "transfer"},
     "/admin/users/": {"user_id": "user"},
     "/users/:user_id": {"user_id": "user"},
@@ -105,6 +106,7 @@ FRESH: Final[Mapping[str, tuple[str, Thing]]] = {
     "DELETE /marketplace/products/:product_id": ("product_id", lambda world: _draft(world)),
     "DELETE /marketplace/products/:product_id (a draft)": ("product_id", lambda world: _draft(world)),
     "DELETE /marketplace/products/:product_id/reviews/:review_id": ("review_id", lambda world: _review(world)),
+    "POST /admin/reports/:report_id/resolve": ("report_id", World.report),
     "POST /admin/transfers/:transfer_id/hold": ("transfer_id", lambda world: world.transfer("not_onboarded")),
     "POST /admin/transfers/:transfer_id/release": ("transfer_id", lambda world: world.transfer("admin")),
     "POST /admin/transfers/:transfer_id/retry": ("transfer_id", lambda world: world.transfer("not_onboarded")),
@@ -181,6 +183,7 @@ JSON: Final[Mapping[str, object]] = {
     "PUT /marketplace/products/:product_id/reviews/:review_id/response": {"response": "Thanks."},
     "POST /marketplace/orders/:order_id/refund": {"reason": "Not as described"},
     "POST /sell/refunds/:refund_id/decline": {"reason": "It was downloaded."},
+    "POST /admin/reports/:report_id/resolve": {"action": "dismiss"},
     "POST /admin/transfers/:transfer_id/hold": {"reason": "To be looked at."},
     "PUT /admin/feature-flags/:name": {"enabled": True},
     "POST /admin/announcements": ANNOUNCEMENT,
@@ -281,6 +284,13 @@ async def _by_a_newcomer(world: World, occasion: Occasion, call: Call) -> None:
     """What costs its caller their account or their sessions is not for those on whom the world rests."""
     if occasion.fresh:
         call.by = await world.newcomer(admin=occasion.who is Who.ADMIN)
+
+
+@makes("POST /reports")
+async def _report(world: World, occasion: Occasion, call: Call) -> None:
+    """Each time of somebody else: of one whom one has reported there is a report."""
+    user_id = await _newcomer(world) if occasion.fresh else world.eve.id
+    call.sent["json"] = {"content_type": "user", "content_id": user_id, "reason": "Spam."}
 
 
 @makes("POST /users/me/export")

@@ -197,6 +197,11 @@ class World:
         """What the admin announces."""
         return await self.made("/admin/announcements", self.admin, json=ANNOUNCEMENT)
 
+    async def report(self) -> str:
+        """Ana's, of somebody new."""
+        somebody = await self.newcomer()
+        return await self.made("/reports", json={"content_type": "user", "content_id": somebody.id, "reason": "Spam."})
+
     # -- on air --------------------------------------------------------------------------------------------------------
 
     async def stream(self) -> tuple[str, str]:
@@ -232,6 +237,7 @@ class World:
         self.things["session"] = str((await self.session(self.ana)).id)
         self.things["notification"] = await self.notification()
         self.things["announcement"] = await self.announcement()
+        self.things["report"] = await self.report()
         self.things["state"] = States(self.secret, utc_now).sign(UUID(self.ana.id))
         self.things["export"] = await self.made("/users/me/export")
 

@@ -88,6 +88,7 @@ class Belongings:
             who.name,
         )
         await tx.execute("INSERT INTO notification_numbers (user_id, last) VALUES ($1, 1)", who.id)
+        await self._reports(tx, who)
         await tx.execute(
             "INSERT INTO stream_tickets (hash, user_id, session_id, expires_at) VALUES ($1, $2, $3, $4)",
             who.id.bytes,
@@ -117,6 +118,27 @@ class Belongings:
             who.account,
             who.id,
         )
+
+    async def _reports(self, tx: Transaction, who: Person) -> None:
+        """One that they made of somebody, and one that somebody made of them."""
+        other = self.new_id()
+        await tx.execute(
+            "INSERT INTO users (id, username, email, password_hash) VALUES ($1, $2, $2, 'SECRET')",
+            other,
+            f"SECRET of {who.id}",
+        )
+        for reporter, owner, words in ((who.id, other, who.name), (other, who.id, "SECRET")):
+            await tx.execute(
+                "INSERT INTO reports (id, reporter_id, subject, content_type, content_id, owner_id, reason, status,"
+                " action, note, decided_by, decided_at)"
+                " VALUES ($1, $2, 'product', 'track', gen_random_uuid(), $3, $4, 'resolved', 'warn', $5, $2, $6)",
+                self.new_id(),
+                reporter,
+                owner,
+                words,
+                who.name if owner == who.id else "SECRET",
+                AT,
+            )
 
     async def _work(self, tx: Transaction, who: Person) -> None:
         await tx.execute(

@@ -79,6 +79,14 @@ INSERT INTO stream_sessions (id, stream_id, state, holder, key_version, started_
     FROM streams WHERE owner_id = PERSON;
 INSERT INTO exports (id, user_id, status, object_key, size_bytes, failure, due_at, finished_at, created_at, expires_at)
     VALUES (gen_random_uuid(), PERSON, 'ready', TEXT, 4, TEXT, NULL, now(), now(), now());
+UPDATE users SET ban_reason = TEXT WHERE id = PERSON;
+INSERT INTO users (id, username, email, password_hash) VALUES (gen_random_uuid(), 'x-y', 'x-y', '');
+INSERT INTO reports (id, reporter_id, subject, content_type, content_id, owner_id, reason)
+    SELECT gen_random_uuid(), PERSON, 'user', 'user', id, id, TEXT FROM users WHERE username = 'x-y';
+INSERT INTO reports (id, reporter_id, subject, content_type, content_id, owner_id, reason, status, action, note,
+                     decided_by, decided_at)
+    SELECT gen_random_uuid(), id, 'user', 'user', PERSON, PERSON, TEXT, 'resolved', 'warn', TEXT, PERSON, now()
+    FROM users WHERE username = 'x-y';
 INSERT INTO audit_entries (id, actor_id, action, resource, address)
     VALUES (gen_random_uuid(), PERSON, 'refund.ask', 'refund', ADDRESS);
 """

@@ -38,7 +38,8 @@ STAYS = {
 
 # All other places in which something of theirs is before. A column that is missing here is not being looked for.
 GOES = {
-    *(f"users.{column}" for column in ("username", "email")),
+    *(f"users.{column}" for column in ("username", "email", "ban_reason")),
+    *(f"reports.{column}" for column in ("reason", "note")),
     *(f"sessions.{column}" for column in ("user_agent", "address")),
     "stream_tickets.hash",
     *(f"idempotency_keys.{column}" for column in ("key", "body_sha256")),

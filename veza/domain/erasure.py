@@ -83,6 +83,8 @@ class Gone(StrEnum):
     COMMENTS = "comments of reviews"
     RESPONSES = "responses to reviews"
     REMARKS = "remarks on refunds"
+    REPORTS = "reports that you made"
+    REPORTED = "reports of you and what is yours"
 
 
 class Kept(StrEnum):

@@ -18,6 +18,8 @@ class NotificationKind(StrEnum):
     WARRANTY_ENDING = "warranty_ending"
     ACCOUNT_BANNED = "account_banned"
     BAN_LIFTED = "ban_lifted"
+    ACCOUNT_WARNED = "account_warned"
+    REPORT_REVIEWED = "report_reviewed"
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ from veza.store.payouts import Payouts
 from veza.store.privacy import PrivacyRows
 from veza.store.reconciliations import Reconciliations
 from veza.store.refunds import Refunds
+from veza.store.reports import Reports
 from veza.store.reviews import Reviews
 from veza.store.sales import Sales
 from veza.store.sessions import Sessions
@@ -204,6 +205,7 @@ class Parts:
     refs: Refs
     accounts: Accounts
     bans: Bans
+    reports: Reports
     erasures: Erasures
     sessions: Sessions
     passwords: Passwords

@@ -44,7 +44,9 @@ class Bans:
         Raises NotFound, Conflict and Invalid (`check_may_ban`).
         """
         async with self._db.transaction() as tx:
-            return await ban(tx, self._new_id, user_id, until, reason, by=by, now=now)
+            stands = await ban(tx, self._new_id, user_id, until, reason, by=by, now=now)
+            await notify(tx, self._new_id(), user_id, ban_news(stands))
+            return await hold_user(tx, user_id)
 
     async def lift(self, user_id: UUID, *, by: By) -> Standing:
         """Let a banned user back in, and their payouts go on. Raises NotFound, Conflict for who is not banned."""
@@ -68,8 +70,8 @@ async def ban(
     *,
     by: By,
     now: datetime,
-) -> Standing:
-    """As `Bans.ban`, in the transaction of what it follows from."""
+) -> Ban:
+    """As `Bans.ban`, in the transaction of what it follows from, whose last thing is to tell them (`ban_news`)."""
     before = await hold_user(tx, user_id)
     last_admin = before.user.role is Role.ADMIN and await is_last_admin(tx, user_id)
     check_may_ban(before.user, by=by.user_id, last_admin=last_admin, until=until, now=now)
@@ -78,5 +80,4 @@ async def ban(
     held = await hold_banned(tx, AT_ONCE, of=user_id)
     told = {"until": until, "reason": reason, "sessions_ended": ended, "transfers_held": held}
     await audit.write(tx, new_id(), by, "user.ban", f"users/{user_id}", told)
-    await notify(tx, new_id(), user_id, ban_news(Ban(now, until, reason)))
-    return await hold_user(tx, user_id)
+    return Ban(now, until, reason)

@@ -2,9 +2,9 @@
 
 Rows are locked in one order. The user's comes first, FOR NO KEY UPDATE: whoever only refers to the user (a sale that
 settles books for its seller while it holds its products' rows) does not wait, while whoever adds a row of theirs does,
-and is refused (see migration 0023). Then reviews, products, streams, gear and cloud files, each by their ids, as others
-take them; then tags, by name. Orders and what hangs on them are never locked: whatever would make new money of a
-seller's waits at the product's row, and whatever would of a buyer's at the user's. The row of the numbers of their
+and is refused (see migration 0023). Then reviews, products, streams, gear, cloud files and reports, each by their ids,
+as others take them; then tags, by name. Orders and what hangs on them are never locked: whatever would make new money
+of a seller's waits at the product's row, and whatever would of a buyer's at the user's. The row of the numbers of their
 notifications is last, as it is for those who tell them something.
 """
 
@@ -85,6 +85,7 @@ LOCKS: Final = (
     "SELECT FROM streams WHERE owner_id = $1 ORDER BY id FOR UPDATE",
     "SELECT FROM gear WHERE owner_id = $1 ORDER BY id FOR UPDATE",
     "SELECT FROM cloud_files WHERE owner_id = $1 ORDER BY id FOR UPDATE",
+    "SELECT FROM reports WHERE reporter_id = $1 OR owner_id = $1 ORDER BY id FOR UPDATE",
     # Several statements change the use of tags below, each of its own: so all are taken beforehand, as if by one.
     """SELECT FROM tags WHERE tag IN (
         SELECT unnest(tags) FROM products WHERE seller_id = $1 AND status = 'published'
@@ -138,6 +139,9 @@ TAKEN: Final[Mapping[Gone, str]] = {
             OR decided_by = $1 AND decision_reason <> ''
         )
     """,
+    # What others are reported for is still looked into: of nobody, and without their words.
+    Gone.REPORTS: "UPDATE reports SET reporter_id = NULL, reason = '' WHERE reporter_id = $1",
+    Gone.REPORTED: "DELETE FROM reports WHERE owner_id = $1",
     Gone.EXPORTS: "DELETE FROM exports WHERE user_id = $1",
     Gone.KEYS: "DELETE FROM idempotency_keys WHERE user_id = $1",
     Gone.TICKETS: "DELETE FROM stream_tickets WHERE user_id = $1",

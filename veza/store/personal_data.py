@@ -100,6 +100,12 @@ WRITTEN: Final = """t.id IN (
     WHERE p.seller_id = $1 AND r.response IS NOT NULL
 )"""
 
+# Who reported whom is nobody's to know. Of what one is reported for one sees what one was told of.
+REPORTED: Final = """t.id IN (
+    SELECT id FROM reports WHERE reporter_id = $1
+    UNION SELECT id FROM reports WHERE owner_id = $1 AND action IN ('warn', 'ban')
+)"""
+
 CURRENCY: Final = "ISO 4217"
 CENTS: Final = "in minor units of the currency"
 MADE: Final = "when it was made"
@@ -161,6 +167,29 @@ ACCOUNT: Final[Mapping[str, Table]] = {
             "read_at": "when you read it",
         },
         instead={"data": "t.data - 'download_url'"},
+    ),
+    "reports": Shown(
+        "What you reported, and what you were warned or banned for.",
+        REPORTED,
+        {
+            "id": "the report",
+            "reporter_id": "you, if you made it",
+            "subject": "what it is about: user, product, review or stream",
+            "content_id": "which one",
+            "owner_id": "you, if it is about you or what is yours",
+            "reason": "why, in your words, if you made it",
+            "status": "pending, resolved or dismissed",
+            "action": "what was decided, if it is about you or what is yours",
+            "note": "what you were told with it",
+            "decided_at": "when it was decided",
+            "created_at": "when it was made, if you made it",
+        },
+        {"content_type": "what its reporter called it", "decided_by": "which admin decided; it is another person"},
+        {
+            **{column: f"CASE WHEN t.reporter_id = $1 THEN t.{column} END" for column in ("reporter_id", "reason")},
+            "created_at": "CASE WHEN t.reporter_id = $1 THEN t.created_at END",
+            **{column: f"CASE WHEN t.owner_id = $1 THEN t.{column} END" for column in ("owner_id", "action", "note")},
+        },
     ),
     "exports": Shown(
         "Exports",

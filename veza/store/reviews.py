@@ -52,6 +52,13 @@ class Reviews:
     def __init__(self, db: Database) -> None:
         self._db = db
 
+    async def get(self, review_id: UUID) -> Review:
+        """A review of whichever product. Raises NotFound."""
+        row = await self._db.fetchrow(f"{REVIEW} WHERE r.id = $1", review_id)
+        if row is None:
+            raise _no_review()
+        return _review(row)
+
     async def page(self, product_id: UUID, *, limit: int, offset: int) -> tuple[list[Review], int]:
         """A product's reviews, the newest first, and how many there are."""
         async with self._db.snapshot() as moment:
@@ -97,8 +104,12 @@ class Reviews:
 async def _lock(tx: Transaction, product_id: UUID, review_id: UUID) -> Review:
     row = await tx.fetchrow(f"{ONE} FOR UPDATE OF r", review_id, product_id)
     if row is None:
-        raise NotFound("There is no such review.")
+        raise _no_review()
     return _review(row)
+
+
+def _no_review() -> NotFound:
+    return NotFound("There is no such review.")
 
 
 def _review(row: Record) -> Review:

@@ -243,8 +243,8 @@ async def list_products(query_args: ListQuery) -> Envelope[ProductsOut]:
 async def get_product(product_id: UUID) -> Envelope[ProductOut]:
     """One product.
 
-    A draft is there for its seller and admins only, an archived product also for those who bought it; 404 for anyone
-    else.
+    A draft is there for its seller and admins only, an archived product and a banned seller's also for those who bought
+    it; 404 for anyone else.
     """
     return _out(await product_for_reader(product_id))
 

@@ -207,11 +207,16 @@ async def list_streams(query_args: ListQuery) -> Envelope[StreamsOut]:
 @login_optional
 @validate_response(Envelope[StreamOut])
 async def get_stream(stream_id: UUID) -> Envelope[StreamOut]:
-    """One stream. A draft is there for its owner only; 404 for anyone else."""
+    """One stream. A draft is there for its owner only, a banned owner's for admins; 404 for anyone else."""
+    return _answer(await stream_for_reader(stream_id))
+
+
+async def stream_for_reader(stream_id: UUID) -> Stream:
+    """The stream, if the request's reader may know of it. Raises NotFound."""
     stream, reader = await parts().streams.get(stream_id), caller_if_any()
     if not is_open_to(stream, None if reader is None else reader.user):
         raise no_stream()
-    return _answer(stream)
+    return stream
 
 
 # -- the owner's ------------------------------------------------------------------------------------------------------
