@@ -42,6 +42,8 @@ SAID = [
     "True",
     "401",
     "1",
+    "resolved",
+    "1",
     "Spam",
     "banned",
     "False",
