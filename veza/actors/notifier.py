@@ -129,6 +129,7 @@ class Notifier(Actor[Messages, NotifierView]):
         self._rows = rows
         self._lines: dict[UUID, list[_Connection]] = {}
         self._passed_on = self._too_slow = self._hung_up = 0
+        self._away = False
 
     async def start(self) -> None:
         self._show()
@@ -189,8 +190,11 @@ class Notifier(Actor[Messages, NotifierView]):
         try:
             banned = await self._rows.banned(self._lines.keys())
         except StoreError as away:
-            log.warning("notifier_store_away", error=str(away))
+            if not self._away:  # it is asked every second
+                log.warning("notifier_store_away", error=str(away))
+            self._away = True
             return
+        self._away = False
         for user_id in banned:
             for line in self._lines.pop(user_id, ()):
                 line.send.close()

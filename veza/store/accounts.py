@@ -21,6 +21,7 @@ from veza.domain.ids import NewId
 from veza.store import audit
 from veza.store.banned import BAN_COLUMNS, ban_in
 from veza.store.bridge import Database, Record, Transaction
+from veza.store.patterns import containing
 from veza.store.sessions import USER_COLUMNS, end_sessions, open_session, user_in
 
 ADD: Final = f"""
@@ -225,7 +226,7 @@ async def hold_admins(tx: Transaction) -> None:
 def _where(wanted: Wanted) -> tuple[str, list[object]]:
     conditions, args = [THERE], list[object]()
     if wanted.search is not None:
-        args += [like(wanted.search.casefold()), wanted.search.casefold()]
+        args += [containing(wanted.search.casefold()), wanted.search.casefold()]
         conditions.append("(lower(u.username) LIKE $1 OR u.email LIKE $1 OR u.id::text = $2)")
     if wanted.role is not None:
         args.append(wanted.role)
@@ -233,13 +234,6 @@ def _where(wanted: Wanted) -> tuple[str, list[object]]:
     if wanted.banned is not None:
         conditions.append(f"u.banned_until > now() IS {'TRUE' if wanted.banned else 'NOT TRUE'}")
     return " AND ".join(conditions), args
-
-
-def like(text: str) -> str:
-    """A pattern of what has the text somewhere in it, whatever characters it has."""
-    for special in "\\%_":
-        text = text.replace(special, f"\\{special}")
-    return f"%{text}%"
 
 
 def _credentials_in(row: Record | None) -> Credentials | None:

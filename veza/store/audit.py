@@ -15,6 +15,7 @@ import asyncpg
 from veza.domain.audit import By, Entry, Place, Wanted, months_over, months_wanted
 from veza.store.bridge import Database, Record, Transaction
 from veza.store.errors import TryAgain
+from veza.store.patterns import beginning
 
 LOCK: Final = 0x61756474  # "audt": the key of the advisory lock of whoever makes or drops months
 PREFIX: Final = "audit_entries_"  # a month's name goes on with its year and number
@@ -178,7 +179,7 @@ def _conditions(wanted: Wanted, before: Place | None, args: list[object]) -> Ite
         if value is not None:
             yield f"{column} = {bind(value)}"
     if wanted.resource:
-        yield f"resource LIKE {bind(_begins(wanted.resource))}"
+        yield f"resource LIKE {bind(beginning(wanted.resource))}"
     if wanted.since is not None:
         yield f"at >= {bind(wanted.since)}"
     if wanted.until is not None:
@@ -186,12 +187,6 @@ def _conditions(wanted: Wanted, before: Place | None, args: list[object]) -> Ite
     if before is not None:
         # The first is in the second, and spares the months after it.
         yield f"at <= {bind(before.at)} AND (at, id) < ({bind(before.at)}, {bind(before.id)})"
-
-
-def _begins(text: str) -> str:
-    for special in "\\%_":
-        text = text.replace(special, f"\\{special}")
-    return f"{text}%"
 
 
 def _entry(row: Record) -> Entry:
