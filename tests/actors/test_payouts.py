@@ -17,7 +17,7 @@ from tests.actors.fakes import Bug, FakeStore, FakeStripe, database_time, new_tr
 from veza.actors import payouts, queue
 from veza.actors.core import ActorCrashed, DeadlineExceeded, State
 from veza.actors.payouts import Payer, PayoutsRef
-from veza.actors.queue import AT_ONCE, PROBE_SECONDS, Leases, Progress, Ring
+from veza.actors.queue import AT_ONCE, POLL_SECONDS, PROBE_SECONDS, Leases, Progress, Ring
 from veza.domain.attempts import (
     Absent,
     Mismatch,
@@ -87,6 +87,19 @@ async def test_it_is_given_up_after_twelve_tries_and_stays_so(autojump_clock: Mo
         await trio.sleep(86400)
     assert len(stripe.asked) == 12
     assert store.rows[ONE].failure_code == "timeout"
+
+
+async def test_what_is_due_to_a_banned_seller_is_held_and_paid_when_the_ban_is_over(autojump_clock: MockClock) -> None:
+    store, stripe = FakeStore.of([new_transfer(1)]), FakeStripe()
+    store.banned.add(store.rows[ONE].seller_id)
+    async with working(store, stripe):
+        await store.until(lambda: store.rows[ONE].hold_reason is HoldReason.BANNED)
+        await trio.sleep(600)
+        assert stripe.asked == []
+        store.banned.clear()
+        began = trio.current_time()
+        await store.until_all(COMPLETED)
+        assert trio.current_time() - began <= POLL_SECONDS
 
 
 async def test_a_stored_error_is_looked_into_twice_before_a_new_key_asks(autojump_clock: MockClock) -> None:

@@ -549,6 +549,26 @@ async def test_a_sellers_shelf_is_read_by_itself(large: Database, status: Produc
             assert sum(looked_at for _, looked_at in await explain(large, *query)) < 500
 
 
+async def test_totals_leave_out_what_banned_sellers_have_and_no_listing_scans_for_that(large: Database) -> None:
+    ban = "UPDATE users SET banned_until = $1 WHERE id IN (SELECT id FROM users ORDER BY id LIMIT 40)"
+    async with large.transaction() as tx:
+        await tx.execute(ban, datetime.now(UTC) + timedelta(hours=1))
+    try:
+        for filters in FILTERS.values():
+            listing = Listing(**filters)
+            page = await Catalog(large).page(listing, limit=20)
+            sql, args = gather_query(replace(listing, status=None), 40_000, 0)
+            matching = await large.fetch(sql.replace(f"LIMIT {COUNT_LIMIT} + 1", ""), *args)
+            banned = {row["id"] for row in await large.fetch("SELECT id FROM users WHERE banned_until > now()")}
+            rows = [row for row in matching if row["status"] == "published" and row["seller_id"] not in banned]
+            assert page.total == min(len(rows), COUNT_LIMIT), filters
+            for query in await queries_of(large, listing, 0):
+                assert "Seq Scan" not in dict(await explain(large, *query)) or "tag" in filters, filters
+    finally:
+        async with large.transaction() as tx:
+            await tx.execute(ban, None)
+
+
 class Overheard(Database):
     """Notes what is asked."""
 
