@@ -169,6 +169,7 @@ ACCOUNT: Final[Mapping[str, Table]] = {
         instead={"data": "t.data - 'download_url'"},
     ),
     "reports": Shown(
+        "Reports",
         "What you reported, and what you were warned or banned for.",
         REPORTED,
         {

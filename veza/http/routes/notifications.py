@@ -18,6 +18,7 @@ from veza.actors import notifier
 from veza.domain.errors import Unauthenticated
 from veza.domain.ids import Clock
 from veza.domain.notifications import TICKET_LIFETIME, Notification, NotificationKind
+from veza.domain.reports import ContentType, ReportStatus, Subject
 from veza.http.auth import Caller, caller, identify, login_required
 from veza.http.document import Events, takes_headers
 from veza.http.envelope import Envelope, Out, Query
@@ -53,10 +54,42 @@ class WarrantyEndingData(Out):
     warranty_expires_on: date
 
 
+class AccountBannedData(Out):
+    """Of `account_banned`. ``until`` is null for a lasting ban; ``reason`` is empty where nothing was told."""
+
+    until: datetime | None
+    reason: str
+
+
+class BanLiftedData(Out):
+    """Of `ban_lifted`."""
+
+
+class AccountWarnedData(Out):
+    """Of `account_warned`: what it is about, and why."""
+
+    content_type: Subject
+    content_id: UUID
+    reason: str
+
+
+class ReportReviewedData(Out):
+    """Of `report_reviewed`: the reporter's own report, and whether anything was found."""
+
+    report_id: UUID
+    content_type: ContentType
+    content_id: UUID
+    status: ReportStatus
+
+
 DATA: Final[Mapping[NotificationKind, type[Out]]] = {
     NotificationKind.EXPORT_READY: ExportReadyData,
     NotificationKind.EXPORT_FAILED: ExportFailedData,
     NotificationKind.WARRANTY_ENDING: WarrantyEndingData,
+    NotificationKind.ACCOUNT_BANNED: AccountBannedData,
+    NotificationKind.BAN_LIFTED: BanLiftedData,
+    NotificationKind.ACCOUNT_WARNED: AccountWarnedData,
+    NotificationKind.REPORT_REVIEWED: ReportReviewedData,
 }
 """What ``data`` has, by ``kind``."""
 
