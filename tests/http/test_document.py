@@ -97,6 +97,18 @@ async def test_it_tells_by_which_codes_an_erasure_is_refused(document: dict[str,
     assert [code for code in (*Obstacle, "password_changed") if f"`{code}`" not in told] == []
 
 
+async def test_a_body_is_required_where_a_part_of_it_is(document: dict[str, Any]) -> None:
+    bodies = {"login": True, "logout": False, "register": True, "refresh": False}
+    paths = document["paths"]
+    assert {name: paths[f"/api/v1/auth/{name}"]["post"]["requestBody"]["required"] for name in bodies} == bodies
+    assert paths["/api/v1/cloud/files"]["post"]["requestBody"]["required"] is True
+
+
+async def test_a_file_may_be_of_any_type(document: dict[str, Any]) -> None:
+    content = document["paths"]["/api/v1/cloud/files/{file_id}/content"]["get"]["responses"]["200"]["content"]
+    assert content == {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+
+
 def test_no_two_shapes_share_a_name() -> None:
     """One would silently take the other's place, and be described as what it is not."""
     app = create_app()

@@ -9,7 +9,15 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, StringConstraints, create_model
 from quart import Quart
-from quart_schema import HttpSecurityScheme, Info, OpenAPIProvider, QuartSchema, document_headers, document_response
+from quart_schema import (
+    DataSource,
+    HttpSecurityScheme,
+    Info,
+    OpenAPIProvider,
+    QuartSchema,
+    document_headers,
+    document_response,
+)
 from werkzeug.routing import Rule
 
 from veza.http.envelope import Elsewhere, ErrorEnvelope
@@ -43,7 +51,7 @@ class Events(str):
 
 MEDIA_TYPE: dict[type[Any], str] = {
     Events: "text/event-stream",
-    bytes: "application/octet-stream",
+    bytes: "*/*",  # as whoever uploaded it says
     Pdf: "application/pdf",
     Csv: "text/csv",
 }
@@ -84,6 +92,10 @@ class Document(OpenAPIProvider):
         if model is Elsewhere:
             return {"description": "Go on at `Location`."}, {}
         return super().build_response_object(model, headers_model)
+
+    def build_request_body(self, model: type[Any], source: DataSource) -> tuple[dict[str, Any], dict[str, Any]]:
+        body, components = super().build_request_body(model, source)
+        return body | {"required": any(field.is_required() for field in model.model_fields.values())}, components
 
     def build_querystring_parameters(self, model: type[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         parameters, components = super().build_querystring_parameters(model)
