@@ -205,7 +205,7 @@ FILES: Final[Mapping[str, tuple[str, bytes, str]]] = {
 async def call_of(world: World, route: str, occasion: Occasion) -> Call:
     """How ``route``, as the table has it, is called for once."""
     bare, _, variant = route.partition(" (")
-    call = Call(ids=_ids(world, bare, variant.rstrip(")")))
+    call = Call(ids=ids_of(world, bare, variant.rstrip(")")))
     if bare in JSON:
         call.sent["json"] = JSON[bare]
     if bare in FILES:
@@ -218,7 +218,8 @@ async def call_of(world: World, route: str, occasion: Occasion) -> Call:
     return call
 
 
-def _ids(world: World, route: str, variant: str) -> dict[str, str]:
+def ids_of(world: World, route: str, variant: str = "") -> dict[str, str]:
+    """The parameters of a route's path: what they are of Ana's."""
     path = route.partition(" ")[2]
     things = next((of for beginning, of in THINGS.items() if path.startswith(beginning)), {})
     named = {**things, **THINGS_OF.get(route, {}), **(VARIANTS[variant] if variant else {})}
