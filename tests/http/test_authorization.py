@@ -15,11 +15,13 @@ import trio
 
 from tests.http.authorization import CLOSED, ON_A_PAGE, Row, rows
 from tests.http.calls import Call, Occasion, Who, call_of
+from tests.http.described import Described
 from tests.http.world import Stale, World, running_world
 from tests.shop import data
 from veza.http.app import create_app, routes
 from veza.http.document import API
 
+PAGES = ("/openapi.json", "/static/:name", "/watch/:stream_id")  # no part of the document
 DURING_MAINTENANCE = (Who.NOBODY, Who.OWNER, Who.ADMIN)
 
 
@@ -44,6 +46,7 @@ class Walk:
 
     world: World
     stale: Mapping[Stale, str]
+    described: Described
     wrong: list[str] = field(default_factory=list)
 
     async def call(self, row: Row, who: Who, outcome: str, *, closed: bool = False) -> Call:
@@ -64,7 +67,13 @@ class Walk:
         async with self.world.house.http.stream(method, url, **call.sent | {"headers": headers}) as answer:
             if "event-stream" not in answer.headers["content-type"]:  # that one does not end
                 await answer.aread()
+                self.hold_against_the_document(row, path, answer)
         return answer, outcome_of(answer)
+
+    def hold_against_the_document(self, row: Row, path: str, answer: httpx.Response) -> None:
+        if path not in PAGES:
+            faults = self.described.faults(row.bare.split()[0], path, answer)
+            self.wrong += [f"{row.route}, {answer.status_code}: {fault}" for fault in faults]
 
     def compare(self, row: Row, caller: str, expected: str, found: str) -> None:
         if found != expected:
@@ -116,13 +125,13 @@ def test_every_route_has_a_row_and_every_row_a_route() -> None:
 
 @pytest.fixture
 async def world(dsn: str, tmp_path: Path) -> AsyncIterator[World]:
-    with trio.fail_after(180):
+    with trio.fail_after(600):  # it takes fifteen on a machine that has nothing else to do
         async with running_world(dsn, tmp_path) as made:
             yield made
 
 
 async def test_everyone_gets_what_the_table_says_of_every_route(world: World) -> None:
-    walk = Walk(world, await world.stale())
+    walk = Walk(world, await world.stale(), await Described.by(world.house))
     for row in rows():
         for path in paths_of(row):
             await walk.open(row, path)
