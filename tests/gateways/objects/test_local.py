@@ -230,6 +230,14 @@ async def test_what_is_put_twice_within_a_tick_of_the_file_systems_clock_is_not_
         assert await objects.size(again.key) == 3
 
 
+async def test_what_somebody_else_has_laid_between_objects_is_passed_over(tmp_path: Path) -> None:
+    async with open_local(tmp_path) as objects:
+        stored = await objects.put(chunks(b"one"))
+        (tmp_path / "sha256" / ".DS_Store").write_bytes(b"a desktop's")
+        (tmp_path / "sha256" / "lost+found").mkdir()  # a file system's
+        assert [each.key async for page in objects.kept() for each in page] == [stored.key]
+
+
 async def test_puts_and_removals_of_the_same_bytes_never_leave_a_put_without_its_bytes(tmp_path: Path) -> None:
     """A put that was answered finds its object, whatever was removed at the same moment."""
     async with open_local(tmp_path) as objects:

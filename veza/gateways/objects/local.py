@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import trio
 
@@ -34,6 +35,8 @@ from veza.gateways.objects.links import Links
 from veza.gateways.objects.pieces import in_pieces
 
 T = TypeVar("T")
+
+SHARD: Final = re.compile("[0-9a-f]{2}")
 
 
 class LocalObjects:
@@ -96,7 +99,7 @@ class LocalObjects:
         return self._links.sign(check_key(key), filename=filename, content_type=content_type, until=until)
 
     async def kept(self) -> AsyncGenerator[Sequence[KeptObject], None]:
-        for shard in await trio.to_thread.run_sync(sorted, self._kept.iterdir()):
+        for shard in await trio.to_thread.run_sync(_shards, self._kept):
             yield await self._on_disk(partial(_objects_in, shard))
 
     async def remove(self, key: str, *, put_before: datetime) -> bool:
@@ -220,6 +223,11 @@ def _read(path: Path, begin: int, size: int) -> bytes:
         return os.pread(descriptor, size, begin)
     finally:
         os.close(descriptor)
+
+
+def _shards(kept: Path) -> list[Path]:
+    """The folders of objects; what else somebody has laid there is none of ours."""
+    return sorted(path for path in kept.iterdir() if SHARD.fullmatch(path.name) and path.is_dir())
 
 
 def _objects_in(shard: Path) -> list[KeptObject]:
