@@ -49,8 +49,8 @@ async def send_object(
     }
     if modified is not None:
         headers["Last-Modified"] = http_date(modified)
-    if _client_has_it(headers):
-        return _unchanged(headers)
+    if client_has_it(headers):
+        return unchanged(headers)
     headers["Content-Disposition"] = content_disposition(disposition, filename)
     headers["Content-Security-Policy"] = "default-src 'none'; sandbox"  # it is somebody's upload
     part = _part_asked_for(headers, size)
@@ -66,8 +66,8 @@ async def send_object(
 def send_owned_bytes(content: bytes, *, filename: str, content_type: str) -> Response:
     """What we made ourselves, whole, to be kept as a file; 304 and 412 as conditions say."""
     headers = {"ETag": f'"{sha256(content).hexdigest()}"', "Cache-Control": PRIVATE}
-    if _client_has_it(headers):
-        return _unchanged(headers)
+    if client_has_it(headers):
+        return unchanged(headers)
     headers["Content-Disposition"] = content_disposition("attachment", filename)
     response = Response(b"" if request.method == "HEAD" else content, 200, headers, content_type=content_type)
     response.content_length = len(content)
@@ -89,13 +89,14 @@ class ObjectSlice(ResponseBody):
         await self._read.__aexit__(exc_type, exc, tb)
 
 
-def _unchanged(headers: Mapping[str, str]) -> Response:
+def unchanged(headers: Mapping[str, str]) -> Response:
+    """304: what the client has is what there is."""
     unchanged = Response(b"", status=304, headers=dict(headers))
     del unchanged.headers["Content-Type"]  # the framework's guess, of no bytes
     return unchanged
 
 
-def _client_has_it(validators: Mapping[str, str]) -> bool:
+def client_has_it(validators: Mapping[str, str]) -> bool:
     """Whether 304 is the answer. Raises PreconditionFailed where If-Match names another version."""
     asked = request.headers
     wanted = parse_etags(asked.get("If-Match"))

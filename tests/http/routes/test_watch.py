@@ -62,6 +62,8 @@ async def test_what_a_page_loads_is_there_and_may_be_kept_for_good(house: House,
             assert loaded.headers["Cache-Control"] == "public, max-age=31536000, immutable"
             again = await fetch(house, path, **{"If-None-Match": loaded.headers["ETag"]})
             assert (again.status_code, again.content) == (304, b"")
+            odd = await fetch(house, path, **{"If-Modified-Since": "Sun, 06 Nov 999999999999999999 08:49:37 GMT"})
+            assert (odd.status_code, odd.content) == (200, loaded.content)
             other = await fetch(house, path.partition("?")[0] + "?v=another")
             assert (other.content, other.headers["Cache-Control"]) == (loaded.content, "no-cache")
 

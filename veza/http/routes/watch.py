@@ -19,6 +19,7 @@ from veza.domain.streams import is_open_to, no_stream
 from veza.http import errors
 from veza.http.assets import ROOT, asset_url, assets
 from veza.http.document import API
+from veza.http.downloads import client_has_it, unchanged
 from veza.http.parts import parts
 from veza.http.routes.streams import STREAMS, stream_out
 
@@ -70,10 +71,11 @@ async def get_asset(name: str) -> Response:
     found = assets().get(name)
     if found is None:
         raise NotFound("There is no such file.")
-    response = Response(found.body, content_type=found.content_type)
-    response.set_etag(found.version)
-    response.headers["Cache-Control"] = ASSETS_KEPT if request.args.get("v") == found.version else "no-cache"
-    return await response.make_conditional(request)
+    kept = ASSETS_KEPT if request.args.get("v") == found.version else "no-cache"
+    headers = {"ETag": f'"{found.version}"', "Cache-Control": kept}
+    if client_has_it(headers):
+        return unchanged(headers)
+    return Response(found.body, headers=headers, content_type=found.content_type)
 
 
 @pages.errorhandler(Exception)
