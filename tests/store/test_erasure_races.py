@@ -79,6 +79,7 @@ async def held(db: Database, sql: str, *args: object) -> AsyncIterator[Queue]:
 
 
 HOLD_USER = "SELECT FROM users WHERE id = $1 FOR UPDATE"
+HOLD_PRODUCT = "SELECT FROM products WHERE id = $1 FOR UPDATE"
 HOLD_PRODUCTS = "SELECT FROM products WHERE seller_id = $1 FOR UPDATE"
 
 
@@ -300,7 +301,7 @@ async def test_a_product_that_its_buyers_keep_is_not_changed_by_what_was_under_w
     order = await leaver.sell()
     product, catalog = order.items[0].product_id, Catalog(leaver.db)
     file = ProductFile(leaver.market.new_id(), product, "1" * 64, f"{MARK} late.wav", "audio/wav", 4, NOON)
-    async with held(leaver.db, HOLD_PRODUCTS, leaver.id) as queue:
+    async with held(leaver.db, HOLD_PRODUCT, product) as queue:  # all three wait at this one, and go one after another
         await queue.join("erasure", leaver.erase)
         await queue.join("upload", lambda: catalog.add_file(file, lambda product: None))
         await queue.join("change", lambda: catalog.change(product, lambda product, _: replace(product, title="Late")))
