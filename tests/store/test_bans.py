@@ -408,11 +408,14 @@ async def test_what_is_held_for_another_reason_is_held_and_released_by_that_alon
     assert await court.payouts.get(transfer) == before
 
 
-async def test_what_another_cause_releases_meanwhile_is_not_paid_but_held_for_the_ban(court: Court) -> None:
+@pytest.mark.parametrize("delay", [timedelta(0), timedelta(days=7)])
+async def test_what_another_cause_releases_meanwhile_is_not_paid_but_held_for_the_ban(
+    court: Court, delay: timedelta
+) -> None:
     seller = await court.sales.seller("acct_1")
     transfer = await court.sales.sale(seller, held="not_onboarded")
     await court.ban(seller)
-    assert await court.payouts.release_onboarded() == 1
+    assert await Payouts(court.db, court.sales.new_id, delay).release_onboarded() == 1
     assert await court.payouts.claim(10, LEASE, retries=True) == []
     assert await court.payouts.next_due_in(retries=True) is None
     assert await court.payouts.heed_bans(10) == Moved(1, 0)

@@ -54,7 +54,7 @@ class Unwritable(Exception):  # noqa: N818 - named for what the caller learns
 async def write(
     tx: Transaction, entry_id: UUID, by: By, action: str, resource: str, details: Mapping[str, object]
 ) -> None:
-    """Write one row. ``details`` must hold no secret and no personal data beyond identifiers."""
+    """Write one row. ``details`` must hold no secret, and of people no more than identifiers and an admin's reason."""
     await tx.execute(
         "INSERT INTO audit_entries (id, actor_id, action, resource, request_id, address, details)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7)",

@@ -173,7 +173,7 @@ WHERE t.id = $1
 """
 
 # Whose seller is banned is not claimed, whatever it reads as: at the ban what waits is held for that, and what comes to
-# be due after is when it is looked at. So is what somebody had in hand when they died: its key is kept, and used again.
+# wait after when it is looked at. So is what somebody had in hand when they died: its key is kept, and used again.
 # What is held for another reason stays so. A ban that is over releases what it held, however it came to be over.
 HOLD_BANNED: Final = """
 WITH kept AS (
@@ -384,7 +384,7 @@ class Payouts:
             return _count(await tx.execute(RELEASE_DUE, limit))
 
     async def heed_bans(self, limit: int) -> Moved:
-        """Hold at most ``limit`` of what is due to sellers who are banned, and release so much that bans held which are
+        """Hold at most ``limit`` of what waits for sellers who are banned, and release so much that bans held which are
         over. Answers how many each."""
         if not await self._db.fetchval(BANS_MATTER):
             return Moved()
@@ -452,10 +452,10 @@ class Payouts:
 
 
 async def hold_banned(tx: Transaction, limit: int, *, of: UUID | None = None) -> int:
-    """Hold at most ``limit`` of what banned sellers would be paid: of one all that waits, of all what is due."""
+    """Hold at most ``limit`` of what waits to be paid to banned sellers, to one or to all."""
     if of is not None:
         return _count(await tx.execute(HOLD_BANNED.format("t.seller_id = $2"), limit, of))
-    return _count(await tx.execute(HOLD_BANNED.format("(t.claim_id IS NOT NULL OR t.next_retry_at <= now())"), limit))
+    return _count(await tx.execute(HOLD_BANNED.format("true"), limit))
 
 
 async def release_unbanned(tx: Transaction, limit: int, delay: timedelta, *, of: UUID | None = None) -> int:
