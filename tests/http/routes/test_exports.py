@@ -24,6 +24,7 @@ from veza.gateways.objects.links import Links
 from veza.gateways.objects.local import LocalObjects
 from veza.store.bridge import Database
 from veza.store.exports import ExportRows
+from veza.store.orphans import Orphans
 
 DAY = timedelta(days=1)
 BASE = "https://veza.example"
@@ -90,6 +91,7 @@ async def counter(db: Database, tmp_path: Path) -> AsyncIterator[Counter]:
                 "exports": rows,
                 "objects": objects,
                 "links": links,
+                "orphans": Orphans(db),
                 "refs": SimpleNamespace(exporter=bell),
             }
             async with open_desk(db, more=more, people=people) as desk:
