@@ -5,6 +5,7 @@ Ana owns all of it: she sells, buys of Eve, streams, and keeps files and gear. B
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from tests.house import PASSWORD, Account, House, running_house
 from tests.sales import Sales
 from tests.shop import ORDERS, PRODUCTS, Json, Shop, data
 from veza.domain.accounts import Session, SessionEnd, begin_session
+from veza.domain.gear import warranty_news
 from veza.domain.ids import IdMint, utc_now
 from veza.http.states import States
 from veza.http.tokens import Tokens
@@ -179,6 +181,7 @@ class World:
 
     async def notification(self) -> str:
         """One that Ana has not read."""
+        news = warranty_news(UUID(self.things["gear"]), "Tape machine", utc_now().date())
         [(number,)] = self.run(
             "INSERT INTO notification_numbers AS n (user_id, last) VALUES (%s, 1)"
             " ON CONFLICT (user_id) DO UPDATE SET last = n.last + 1 RETURNING last",
@@ -186,10 +189,8 @@ class World:
         )
         [(made,)] = self.run(
             "INSERT INTO notifications (id, user_id, number, kind, title, body, data)"
-            " VALUES (%s, %s, %s, 'warranty_ending', 'A warranty ends', 'Soon.', '{}') RETURNING id::text",
-            self.new_id(),
-            self.ana.id,
-            number,
+            " VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING id::text",
+            *(self.new_id(), self.ana.id, number, news.kind, news.title, news.body, json.dumps(news.data)),
         )
         return str(made)
 
