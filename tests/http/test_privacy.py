@@ -117,7 +117,7 @@ async def test_every_answer_says_that_it_was_heard_and_that_it_depends_on_it(
         answer = await ask(desk, path, headers, method)
         assert answer.status_code == status
         assert answer.headers.get_list("GPC") == ([said] if said else [])
-        assert "sec-gpc" in answer.headers["Vary"].split(", ")
+        assert "Sec-GPC" in answer.headers["Vary"].split(", ")
 
 
 async def test_who_is_turned_away_is_heard_as_well(desk: Desk) -> None:
@@ -130,7 +130,7 @@ async def test_who_is_turned_away_is_heard_as_well(desk: Desk) -> None:
 async def test_an_answer_that_has_not_changed_still_says_what_it_depends_on(desk: Desk) -> None:
     tag = (await ask(desk, "/static/watch.css")).headers["ETag"]
     answer = await ask(desk, "/static/watch.css", {"If-None-Match": tag})
-    assert (answer.status_code, answer.headers["Vary"], answer.headers.get("GPC")) == (304, "sec-gpc", None)
+    assert (answer.status_code, answer.headers["Vary"], answer.headers.get("GPC")) == (304, "Sec-GPC", None)
 
 
 async def test_the_support_resource_is_as_the_specification_has_it(desk: Desk) -> None:

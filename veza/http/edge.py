@@ -41,7 +41,7 @@ SIGNAL = (b"sec-gpc", b"1")
 """Global Privacy Control (W3C, section 3.3): any other value, or none, says nothing."""
 
 HEEDED = (b"gpc", b"1")
-VARY = (b"vary", b"sec-gpc")
+VARY = (b"vary", b"Sec-GPC")
 """In every answer, so that no cache hands one that heeds somebody's signal to who sent none, or the other way."""
 
 RETRY_AFTER = b"1"  # seconds: the queue of a full house drains in about a quarter of one

@@ -60,7 +60,7 @@ async def test_who_asks_with_a_privacy_signal_is_told_so_and_no_cache_mixes_the_
     unchanged = await ask(air, live, Sec_GPC="1", If_None_Match=heard.headers["ETag"])
     assert unchanged.status_code == 304
     assert [each.headers.get("GPC") for each in (heard, unasked, unchanged)] == ["1", None, "1"]
-    assert {each.headers["Vary"] for each in (heard, unasked, unchanged)} == {"sec-gpc"}
+    assert {each.headers["Vary"] for each in (heard, unasked, unchanged)} == {"Sec-GPC"}
 
 
 @pytest.mark.parametrize("form", ["{tag}", "{strong}", '"other", {tag}', "*", '{tag} , W/"x"'])

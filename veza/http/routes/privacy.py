@@ -10,6 +10,7 @@ from quart_schema import hide, validate_request, validate_response
 
 from veza.domain.privacy import RECIPIENTS, Preference, Source, check_choice, may_share
 from veza.http.auth import caller, login_required
+from veza.http.document import takes_headers
 from veza.http.edge import trace
 from veza.http.envelope import Body, Envelope, Out
 from veza.http.parts import parts
@@ -21,6 +22,10 @@ SUPPORT: Final = b'{"gpc":true,"lastUpdate":"2026-11-29"}'
 """Since when we say that we heed the signal, as its specification then read. Another date is another statement."""
 
 SUPPORT_KEPT: Final = "public, max-age=86400"
+
+heeds_signal = takes_headers(
+    sec_gpc="`1`: do not sell or share (Global Privacy Control). Every other route hears it as well."
+)
 
 
 class RecipientOut(Out):
@@ -52,6 +57,7 @@ class OptOutBody(Body):
 
 @api.get("/users/me/privacy")
 @login_required
+@heeds_signal
 @validate_response(Envelope[PrivacyOut])
 async def get_privacy() -> Envelope[PrivacyOut]:
     """What stands for the caller, and with whom their data may be shared."""
@@ -60,6 +66,7 @@ async def get_privacy() -> Envelope[PrivacyOut]:
 
 @api.post("/users/me/privacy/opt-out")
 @login_required
+@heeds_signal
 @validate_request(OptOutBody)
 @validate_response(Envelope[PrivacyOut])
 async def opt_out(data: OptOutBody) -> Envelope[PrivacyOut]:
