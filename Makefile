@@ -23,7 +23,7 @@ $(DEV_READY): requirements-dev.lock $(RUN_READY)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
 	cp requirements-dev.lock $@
 
-# What the end-to-end tests run beside Veza: another PostgreSQL than its own, nginx with RTMP, ffmpeg, a browser.
+# What the end-to-end tests run beside Veza: another PostgreSQL than its own, Redis, nginx with RTMP, ffmpeg, a browser.
 debian:
 	@sh tests/debian.sh
 

@@ -12,6 +12,7 @@ need() { # PACKAGE FILE...: the package is missing unless one of the files is th
     missing="$missing $package"
 }
 need postgresql /usr/lib/postgresql/*/bin/initdb
+need redis-server /usr/bin/redis-server
 need nginx-light /usr/sbin/nginx
 need libnginx-mod-rtmp /usr/lib/nginx/modules/ngx_rtmp_module.so
 need ffmpeg /usr/bin/ffmpeg

@@ -116,6 +116,7 @@ async def running_house(dsn: str, tmp_path: Path, **settings: Any) -> AsyncItera
                 "veza_data_dir": tmp_path / "var",
                 "jwt_secret": SecretStr("jwt-of-the-tests-" + "j" * 20),
                 "stream_key_secret": SecretStr("stream-keys-of-the-tests-" + "s" * 20),
+                "rate_limit_enabled": False,  # a test is everybody at one address
                 "admin_email": ADMIN_EMAIL,
                 "admin_password": SecretStr(PASSWORD),
                 "hyperswitch_base_url": sandbox.hyperswitch_url,

@@ -153,6 +153,7 @@ def production(dsn: str, directory: Path, **settings: object) -> dict[str, str]:
         "HYPERSWITCH_PUBLISHABLE_KEY": "pk_snd_of_the_tests_1",
         "STRIPE_API_BASE": "http://127.0.0.1:1",
         "TRUSTED_PROXIES": "none",
+        "RATE_LIMIT_ENABLED": "false",  # a test is everybody at one address
         "PLATFORM_LEGAL_NAME": "Veza of the tests",
         "PLATFORM_LEGAL_ADDRESS": "1 Example Street|Example City|FR",
     }

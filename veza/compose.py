@@ -37,6 +37,9 @@ from veza.gateways.ingest import Ingest
 from veza.gateways.ingest.mediamtx import MediaMtx
 from veza.gateways.ingest.nginx_rtmp import NginxRtmp
 from veza.gateways.invoice_pdf import Printer
+from veza.gateways.limits import Meter
+from veza.gateways.limits.memory import InMemory
+from veza.gateways.limits.redis import InRedis
 from veza.gateways.objects import Objects
 from veza.gateways.objects.links import Links
 from veza.gateways.objects.local import LocalObjects
@@ -125,6 +128,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
         open_hyperswitch(settings) as hyperswitch,
         open_stripe(settings) as stripe,
         open_ingest(settings) as ingest,
+        open_meter(settings) as meter,
     ):
         payments, payouts, connect = Payments(database), Payouts(database, new_id, delay), Connect(database, delay)
         reconciliations = Reconciliations(database, new_id)
@@ -175,7 +179,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             clock=utc_now,
             new_id=new_id,
             config=_summary(settings),
-            checks=_checks(settings, database, objects, root, refs),
+            checks=_checks(settings, database, objects, meter, root, refs),
             root_alive=partial(_alive, root),
             tree=root.view,
             control=Control(root),
@@ -223,6 +227,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             outbox=outbox,
             privacy=PrivacyRows(database),
             announcements=announcements,
+            meter=meter,
         )
         await _first_admin(settings, parts)
         await parts.invoices.begin(_billing(settings))
@@ -284,6 +289,19 @@ def open_objects(settings: Settings, links: Links) -> AbstractAsyncContextManage
     return S3Objects.open(bucket, _files_folder(settings), utc_now)
 
 
+@asynccontextmanager
+async def open_meter(settings: Settings) -> AsyncIterator[Meter | None]:
+    """What counts who asks how often: Redis where there is one, else this process; none where nobody is limited."""
+    url = settings.redis_url.get_secret_value()
+    if not settings.rate_limit_enabled:
+        yield None
+    elif not url:
+        yield InMemory()
+    else:
+        async with InRedis.open(url, InMemory()) as shared:
+            yield shared
+
+
 def _files_folder(settings: Settings) -> Path:
     """Where files are kept, or gathered on their way to the bucket."""
     return settings.veza_data_dir / ("parts" if settings.s3_bucket else "objects")
@@ -311,6 +329,7 @@ def _http_settings(settings: Settings) -> HttpSettings:
         refresh_grace_seconds=settings.refresh_grace_seconds,
         currency=settings.platform_currency,
         trusted_proxies=settings.trusted_proxies or (),
+        limits=settings.rate_limits,
     )
 
 
@@ -372,11 +391,11 @@ def _alive(root: Supervisor) -> bool:
 
 
 def _checks(
-    settings: Settings, database: Database, objects: Objects, root: Supervisor, refs: Refs
+    settings: Settings, database: Database, objects: Objects, meter: Meter | None, root: Supervisor, refs: Refs
 ) -> Mapping[str, Check]:
     return {
         "database": partial(_check_database, database),
-        "redis": _not_configured,
+        "redis": partial(_check_redis, meter) if isinstance(meter, InRedis) else _not_configured,
         "s3": partial(_check_s3, objects) if settings.s3_bucket else _not_configured,
         "ingest": partial(_check_ingest, refs) if settings.ingest_configured else _not_configured,
         "disk": partial(_check_disk, settings.veza_data_dir, _files_folder(settings)),
@@ -407,6 +426,13 @@ async def _check_s3(objects: Objects) -> CheckResult:
         await objects.check()
         return CheckResult("ok")
     return CheckResult("degraded", {"error": "the bucket cannot be reached"})
+
+
+async def _check_redis(meter: InRedis) -> CheckResult:
+    """Degraded while it is away: each process counts for itself who asks how often."""
+    if meter.away:
+        return CheckResult("degraded", {"error": "redis cannot be reached", "counting": "in this process"})
+    return CheckResult("ok")
 
 
 async def _check_disk(*folders: Path) -> CheckResult:

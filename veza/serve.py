@@ -65,6 +65,8 @@ def serve(settings: Settings) -> None:
         log.warning("payments_not_configured", missing="HYPERSWITCH_API_KEY")
     if not settings.payouts_configured:
         log.warning("payouts_not_configured", missing="STRIPE_SECRET_KEY")
+    if settings.production and not settings.rate_limit_enabled:
+        log.warning("requests_not_limited", because="RATE_LIMIT_ENABLED")
     with database_dsn(settings) as dsn:
         if settings.production:
             await_migrations(dsn)

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringCo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from veza.domain.addresses import Address, parse_address
+from veza.domain.limits import Limits, parse_limits
 from veza.domain.vat import VatRates, parse_vat_id, parse_vat_rates
 
 T = TypeVar("T")
@@ -51,6 +52,8 @@ def _read_by(parse: Callable[[str], T]) -> Callable[[object], object]:
 
 HOOK_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}", re.ASCII)
 
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+
 Network = IPv4Network | IPv6Network
 Url = Annotated[str, AfterValidator(_no_slash)]
 
@@ -78,6 +81,9 @@ class Settings(BaseSettings):
 
     database_url: str = ""
     database_pool_size: int = Field(10, ge=1, le=200)
+
+    redis_url: SecretStr = SecretStr("")
+    """Where all processes count together who asks how often; a secret, since its password is in it."""
 
     jwt_secret: SecretStr = SecretStr("")
     refresh_grace_seconds: int = Field(0, ge=0, le=300)
@@ -146,6 +152,9 @@ class Settings(BaseSettings):
     cloud_versions_max: int = Field(50, ge=1)
     trusted_proxies: Annotated[tuple[Network, ...] | None, NoDecode, BeforeValidator(_networks)] = None
     """Whose `X-Forwarded-For` is believed; None while nobody has said."""
+
+    rate_limit_enabled: bool = True
+    rate_limits: Annotated[Limits, NoDecode, BeforeValidator(_read_by(parse_limits))] = Limits()
 
     @property
     def production(self) -> bool:
@@ -273,6 +282,9 @@ def _problems(settings: Settings) -> list[str]:
     needed = settings.provider_timeout_seconds + RECORD_SECONDS
     if settings.transfer_claim_seconds <= needed:
         problems.append(f"TRANSFER_CLAIM_SECONDS: longer than {needed:g} s, a call to the provider and its record")
+    redis = settings.redis_url.get_secret_value()
+    if redis and not redis.startswith(REDIS_SCHEMES):
+        problems.append("REDIS_URL: a URL such as redis://127.0.0.1:6379/0")
     problems += _live_problems(settings)
     problems += _s3_problems(settings)
     if settings.production:

@@ -18,6 +18,7 @@ from veza.http.body import Connection, VezaRequest
 from veza.http.deadline import seconds_for
 from veza.http.document import API, document
 from veza.http.edge import ASGIApp, Edge, trace
+from veza.http.limits import Throttle
 from veza.http.maintenance import Gate
 from veza.http.parts import EXTENSION, Parts
 from veza.http.routes import (
@@ -129,8 +130,11 @@ class VezaApp(QuartTrio):
         if parts.outbox is not None:
             app = recorder = Recorder(app, parts.outbox, parts.new_id, parts.clock)
             observers.append(recorder.observe)
+        app = Gate(app, parts)
+        if parts.meter is not None:
+            app = Throttle(app, parts, parts.meter)
         self.edge = Edge(
-            Gate(app, parts),
+            app,
             new_id=parts.new_id,
             max_in_flight=parts.settings.max_in_flight,
             leaving=parts.leaving,

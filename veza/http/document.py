@@ -20,6 +20,7 @@ from quart_schema import (
 )
 from werkzeug.routing import Rule
 
+from veza.http.edge import NEVER_SHED as UNLIMITED
 from veza.http.envelope import Elsewhere, ErrorEnvelope
 
 API = "/api/v1"
@@ -27,6 +28,22 @@ ERROR_SCHEMA = ErrorEnvelope.model_json_schema(ref_template="#/components/schema
 ERROR = {
     "description": "An error, with a sentence for people and a code for programs.",
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}},
+}
+LIMITED = {
+    "description": "Too many requests; `code` says of what kind, `Retry-After` when to come back.",
+    "headers": {
+        "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}},
+        "RateLimit-Policy": {
+            "description": "Each limit that this request counts on: its name, its quota `q` and its window `w` in "
+            "seconds (draft-ietf-httpapi-ratelimit-headers-10). Other answers have it as well.",
+            "schema": {"type": "string", "examples": ['"user";q=600;w=60']},
+        },
+        "RateLimit": {
+            "description": "Of each: what remains, `r`, and in how many seconds there is more, `t`.",
+            "schema": {"type": "string", "examples": ['"user";r=0;t=12']},
+        },
+    },
+    "content": ERROR["content"],
 }
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 
@@ -69,6 +86,7 @@ class Document(OpenAPIProvider):
         document: dict[str, Any] = super().schema()
         parts = dict(ERROR_SCHEMA)
         document["components"]["schemas"].update(parts.pop("$defs"), ErrorEnvelope=parts)
+        document["components"]["responses"] = {"TooManyRequests": LIMITED}
         return document
 
     def build_paths(self, rule: Rule) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -76,6 +94,8 @@ class Document(OpenAPIProvider):
         for operations in paths.values():
             for operation in operations.values():
                 answers = {str(status): answer for status, answer in operation["responses"].items()}
+                if not rule.rule.startswith(UNLIMITED):
+                    answers.setdefault("429", {"$ref": "#/components/responses/TooManyRequests"})
                 operation["responses"] = answers | {"default": ERROR}
         return paths, components
 

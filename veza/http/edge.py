@@ -77,6 +77,8 @@ class Trace:
     """Of the parameters in the route's path."""
     place: bool | None = None
     """Whether a place is kept for its entry in the audit; None if it gets no entry."""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """What its answer says beside its own headers, whoever makes it."""
 
     @property
     def outcome(self) -> str:
@@ -215,7 +217,12 @@ class Edge:
         return sending
 
     def _headers(self, trace: Trace) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-request-id", trace.request_id.encode()), (b"x-content-type-options", b"nosniff"), VARY]
+        headers = [
+            (b"x-request-id", trace.request_id.encode()),
+            (b"x-content-type-options", b"nosniff"),
+            VARY,
+            *trace.headers,
+        ]
         if trace.do_not_sell:
             headers.append(HEEDED)
         if self._leaving.is_set():

@@ -6,22 +6,17 @@ already is not put out: requests under way finish, and a stream of events goes o
 
 from __future__ import annotations
 
-from base64 import b64encode
-from functools import cache
-from http import HTTPStatus
 from typing import Final
 
 import trio
-from jinja2 import Environment, PackageLoader
 
 from veza.domain.errors import Unauthenticated
-from veza.domain.maintenance import Maintenance, under_maintenance
+from veza.domain.maintenance import under_maintenance
 from veza.http import errors
-from veza.http.assets import ROOT, assets
 from veza.http.auth import bearer_in, behind
 from veza.http.document import API
-from veza.http.edge import ASGIApp, Receive, Scope, Send, answer, trace
-from veza.http.envelope import error_json
+from veza.http.doors import turn_away
+from veza.http.edge import ASGIApp, Receive, Scope, Send
 from veza.http.parts import Parts
 from veza.store.errors import StoreError
 
@@ -32,11 +27,6 @@ OPEN_TOO: Final = frozenset(prefix + path for prefix in ("", API) for path in ("
 
 SIGNING_IN: Final = frozenset((f"{API}/auth/login", f"{API}/auth/refresh"))
 """An admin has to come in somehow. These routes look themselves who it is."""
-
-PAGES: Final = ("/watch/", f"{ROOT}/")
-"""What a person looks at in a browser, and is told so on a page."""
-
-POLICY: Final = "default-src 'none'; style-src data:; img-src data:; base-uri 'none'; frame-ancestors 'none'"
 
 
 class Gate:
@@ -51,7 +41,8 @@ class Gate:
         if not maintenance.enabled or scope["type"] != "http" or await self._may_pass(scope):
             await self._app(scope, receive, send)
         else:
-            await self._turn_away(maintenance, scope, receive, send)
+            told = errors.describe(under_maintenance(maintenance, self._parts.clock()))
+            await turn_away(told, scope, receive, send)
 
     async def _may_pass(self, scope: Scope) -> bool:
         return is_open(scope["method"], scope["path"]) or await self._is_admins(scope)
@@ -69,18 +60,6 @@ class Gate:
                 return False
         return False
 
-    async def _turn_away(self, maintenance: Maintenance, scope: Scope, receive: Receive, send: Send) -> None:
-        told = errors.describe(under_maintenance(maintenance, self._parts.clock()))
-        headers = [(name.lower().encode(), value.encode()) for name, value in told.headers.items()]
-        headers.append((b"cache-control", b"no-store"))
-        if scope["path"].startswith(PAGES):
-            headers += [(b"content-type", b"text/html; charset=utf-8"), (b"content-security-policy", POLICY.encode())]
-            body = page(told)
-        else:
-            headers.append((b"content-type", b"application/json"))
-            body = error_json(error=told.sentence, code=told.code, request_id=trace().request_id)
-        await answer(receive, send, HTTPStatus.SERVICE_UNAVAILABLE, headers, body)
-
 
 def is_open(method: str, path: str) -> bool:
     """Whether a request is let through whoever sends it."""
@@ -88,19 +67,3 @@ def is_open(method: str, path: str) -> bool:
         return True
     bare = path.rstrip("/")  # as the routes take it
     return bare in OPEN_TOO or (method == "POST" and bare in SIGNING_IN)
-
-
-def page(told: errors.Answer) -> bytes:
-    """The page of an error, with all it needs in itself: nothing else is served."""
-    return _templates().get_template("error.html").render(asset=_inlined, told=told).encode()
-
-
-@cache
-def _templates() -> Environment:
-    return Environment(loader=PackageLoader("veza.http"), autoescape=True)
-
-
-@cache
-def _inlined(name: str) -> str:
-    asset = assets()[name]
-    return f"data:{asset.content_type.replace(' ', '')};base64,{b64encode(asset.body).decode()}"

@@ -15,11 +15,13 @@ from veza.actors.core import SupervisorView
 from veza.actors.refs import Refs
 from veza.domain.flags import Flags
 from veza.domain.ids import Clock, NewId
+from veza.domain.limits import Limits
 from veza.domain.maintenance import Maintenance
 from veza.domain.operations import Action
 from veza.domain.orders import Terms
 from veza.domain.stream_keys import StreamKeys
 from veza.gateways.invoice_pdf import Printer
+from veza.gateways.limits import Meter
 from veza.gateways.objects import Objects
 from veza.gateways.objects.links import Links
 from veza.gateways.passwords import Passwords
@@ -110,6 +112,7 @@ class HttpSettings:
     currency: str = "EUR"
     """The platform's one currency (ISO 4217): every price is in it."""
     trusted_proxies: Networks = ()
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,8 @@ class Parts:
     """Who was an admin a moment ago, for while the database can't be asked."""
     outbox: Outbox | None = field(default_factory=lambda: None)
     """Where finished requests leave their audit entries. Where nobody writes them there is none."""
+    meter: Meter | None = field(default_factory=lambda: None)
+    """What counts who asks how often; none where nobody is limited."""
 
     control: Control
     refs: Refs

@@ -1,0 +1,201 @@
+"""How often one may ask, as clients meet it: headers, 429, who counts as whom, and who is never counted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import trio
+
+from tests.http.conftest import until
+from tests.http.desk import Desk, open_desk, refusal, signed
+from veza.domain.limits import Limit, Limits
+from veza.domain.maintenance import Maintenance
+from veza.gateways.limits.memory import InMemory
+from veza.http.app import create_app
+from veza.http.limits import is_limited
+from veza.store.bridge import Database
+
+TIGHT = Limits(
+    address=Limit("address", 3, 60),
+    user=Limit("user", 4, 60),
+    login=Limit("login", 2, 60),
+    register=Limit("register", 2, 600),
+    upload=Limit("upload", 1, 60),
+    status=Limit("status", 3, 60),
+)
+WIDE = Limit("address", 1000, 60)
+PROXY: dict[str, Any] = {"trusted_proxies": [ip_network("127.0.0.1/32")]}
+
+
+@asynccontextmanager
+async def limited(db: Database, limits: Limits = TIGHT, **more: Any) -> AsyncIterator[Desk]:
+    async with open_desk(db, limits=limits, more={"meter": InMemory()}, **more) as desk:
+        yield desk
+
+
+def replaced(**limits: Limit) -> Limits:
+    return Limits(**{**vars(TIGHT), **limits})
+
+
+async def look(desk: Desk, **headers: str) -> httpx.Response:
+    return await desk.http.get("/nothing-here", headers=headers)
+
+
+async def test_every_answer_says_how_its_asker_stands(db: Database) -> None:
+    with trio.fail_after(10):
+        async with limited(db) as desk:
+            answers = [await look(desk) for _ in range(3)]
+    assert [each.headers["ratelimit-policy"] for each in answers] == ['"address";q=3;w=60'] * 3
+    assert [each.headers["ratelimit"] for each in answers] == [f'"address";r={left};t=20' for left in (2, 1, 0)]
+
+
+async def test_who_asks_too_often_is_told_when_to_come_back_in_the_envelope(db: Database) -> None:
+    with trio.fail_after(10):
+        async with limited(db) as desk:
+            answer = [await look(desk) for _ in range(4)][-1]
+            await until(lambda: len(desk.logged("request")) == 4)
+            line = desk.logged("request")[-1]
+    assert refusal(answer) == (429, "rate_limited")
+    assert answer.headers["retry-after"] == "20"
+    assert answer.headers["ratelimit"] == '"address";r=0;t=20'
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert (line["status"], line["route"]) == (429, None)
+
+
+async def test_an_address_is_who_is_behind_a_proxy_we_trust_and_an_ipv6_site_is_one(db: Database) -> None:
+    with trio.fail_after(10):
+        async with limited(db, **PROXY) as desk:
+            for _ in range(3):
+                await look(desk, **{"X-Forwarded-For": "2001:db8:0:1::1"})
+            same = await look(desk, **{"X-Forwarded-For": "2001:db8:0:1:ffff::2"})
+            other = await look(desk, **{"X-Forwarded-For": "2001:db8:0:2::1"})
+    assert (same.status_code, other.status_code) == (429, 404)
+
+
+async def test_what_a_client_writes_of_its_address_frees_nobody(db: Database) -> None:
+    with trio.fail_after(10):
+        async with limited(db) as desk:
+            answers = [await look(desk, **{"X-Forwarded-For": f"192.0.2.{number}"}) for number in range(4)]
+    assert [each.status_code for each in answers] == [404, 404, 404, 429]
+
+
+async def test_who_is_signed_in_counts_for_themselves_wherever_they_are(db: Database) -> None:
+    with trio.fail_after(10):
+        async with limited(db, replaced(register=Limit("register", 9, 60)), **PROXY) as desk:
+            ann, bob = await desk.sign_up("Ann"), await desk.sign_up("Bob")
+            told = [
+                (await look(desk, **signed(ann.access), **{"X-Forwarded-For": f"192.0.2.{number}"})).status_code
+                for number in range(5)
+            ]
+            assert told == [404] * 4 + [429]
+            assert (await look(desk, **signed(bob.access))).headers["ratelimit"].startswith('"user";r=3')
+            forged = await look(desk, Authorization="Bearer forged", **{"X-Forwarded-For": "192.0.2.1"})
+            assert forged.headers["ratelimit"].startswith('"address";r=2')
+
+
+async def test_signing_in_and_up_have_limits_of_their_own(db: Database) -> None:
+    with trio.fail_after(10):
+        async with limited(db, replaced(address=WIDE)) as desk:
+            assert [(await desk.register(f"Ann{number}")).status_code for number in range(3)] == [201, 201, 429]
+            assert [(await desk.login("Ann0")).status_code for _ in range(2)] == [200, 200]
+            refused = await desk.http.post("/auth/login/", json={})
+            assert refusal(refused) == (429, "rate_limited")
+            assert '"login";r=0' in refused.headers["ratelimit"]
+            assert (await look(desk)).status_code == 404
+
+
+async def test_files_have_a_limit_of_their_own(db: Database) -> None:
+    with trio.fail_after(10):
+        async with limited(db, replaced(user=Limit("user", 100, 60))) as desk:
+            ann = await desk.sign_up()
+            sent = [
+                await desk.http.post("/nothing-here", files={"file": b"x"}, headers=signed(ann.access))
+                for _ in range(2)
+            ]
+            assert [each.status_code for each in sent] == [404, 429]
+            assert (await desk.http.post("/nothing-here", json={}, headers=signed(ann.access))).status_code == 404
+
+
+async def test_a_streams_status_is_counted_apart_and_says_nothing_that_a_cache_would_keep(db: Database) -> None:
+    async with limited(db) as desk:
+        path = f"/live/streams/{uuid4()}/status"
+        with trio.fail_after(10):
+            for _ in range(3):
+                answer = await desk.http.get(path)
+                assert answer.status_code != 429
+                assert "ratelimit" not in answer.headers
+            assert refusal(await desk.http.get(path)) == (429, "rate_limited")
+            assert (await look(desk)).headers["ratelimit"].startswith('"address";r=2')
+
+
+async def test_who_asks_too_often_is_turned_away_in_front_of_maintenance(db: Database) -> None:
+    with trio.fail_after(10):
+        async with limited(db) as desk:
+            desk.board.maintenance = Maintenance(True, "Back at one.")
+            told = [(await look(desk)).status_code for _ in range(4)]
+    assert told == [503, 503, 503, 429]
+
+
+async def test_a_person_at_a_page_is_told_on_a_page(db: Database) -> None:
+    with trio.fail_after(10):
+        async with limited(db) as desk:
+            for _ in range(3):
+                await look(desk)
+            answer = await desk.http.get(f"{desk.url}/watch/{uuid4()}")
+    assert answer.status_code == 429
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "You ask too often" in answer.text
+
+
+NEVER = ("/health", "/health/deep", "/healthz", "/readyz")
+
+
+async def test_probes_webhooks_and_hooks_are_never_counted(db: Database) -> None:
+    with trio.fail_after(10):
+        async with limited(db) as desk:
+            for _ in range(6):
+                for path in ("/api/v1/health", "/health", "/api/v1/healthz"):
+                    answer = await desk.http.get(desk.url + path)
+                    assert answer.status_code == 200
+                    assert "ratelimit" not in answer.headers
+            assert (await look(desk)).headers["ratelimit"].startswith('"address";r=2')
+
+
+def test_only_probes_metrics_webhooks_and_hooks_are_free() -> None:
+    free = {rule.rule for rule in create_app().url_map.iter_rules() if not is_limited("POST", rule.rule)}
+    assert free == {
+        *(prefix + path for prefix in ("", "/api/v1") for path in NEVER),
+        "/api/v1/webhooks/hyperswitch",
+        "/api/v1/webhooks/stripe",
+        "/api/v1/hooks/rtmp/<token>/publish",
+        "/api/v1/hooks/rtmp/<token>/publish_done",
+        "/api/v1/hooks/mediamtx/<token>/auth",
+    }
+    assert not is_limited("GET", "/metrics")
+    assert not is_limited("GET", "/api/v1/metrics")
+
+
+async def test_nobody_is_limited_where_nothing_counts(db: Database) -> None:
+    with trio.fail_after(10):
+        async with open_desk(db, limits=TIGHT) as desk:
+            answers = [await look(desk) for _ in range(6)]
+    assert {each.status_code for each in answers} == {404}
+    assert "ratelimit" not in answers[0].headers
+
+
+async def test_the_document_tells_of_the_limits(db: Database) -> None:
+    with trio.fail_after(10):
+        async with open_desk(db) as desk:
+            document: dict[str, Any] = (await desk.http.get(f"{desk.url}/openapi.json")).json()
+    for path in ("/auth/login", "/cloud/files", "/live/streams/{stream_id}/status"):
+        for operation in document["paths"][f"/api/v1{path}"].values():
+            assert operation["responses"]["429"] == {"$ref": "#/components/responses/TooManyRequests"}
+    told = document["components"]["responses"]["TooManyRequests"]["headers"]
+    assert set(told) == {"Retry-After", "RateLimit", "RateLimit-Policy"}
+    assert "429" not in document["paths"]["/api/v1/webhooks/stripe"]["post"]["responses"]

@@ -1,0 +1,62 @@
+"""Claims counted in this process. Whatever comes, it takes no more memory than so many claimants of each limit."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from veza.domain.limits import Claim, Verdict, fits, given_back, judge, taken
+
+CLAIMANTS: Final = 10_000
+"""Of each limit; who asked longest ago is forgotten first. Some 2 MB a limit, and more than ask one process within a
+window, unless they do it to be forgotten: that takes ten thousand addresses, and frees only who is not asking now."""
+
+
+class InMemory:
+    """A Meter. ``clock`` gives seconds that only go up."""
+
+    def __init__(self, *, clock: Callable[[], float] = trio.current_time, claimants: int = CLAIMANTS) -> None:
+        self._clock = clock
+        self._claimants = claimants
+        self._kept: defaultdict[str, OrderedDict[str, float]] = defaultdict(OrderedDict)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._kept.values()))
+
+    async def take(self, claims: Sequence[Claim]) -> Sequence[Verdict]:
+        return self.take_now(claims)
+
+    def take_now(self, claims: Sequence[Claim]) -> Sequence[Verdict]:
+        """``take``, without a wait."""
+        now = self._clock()
+        tats = [self._tat(claim, now) for claim in claims]
+        admitted = all(fits(claim.limit, tat, now) for claim, tat in zip(claims, tats, strict=True))
+        if admitted:
+            tats = [taken(claim.limit, tat, now) for claim, tat in zip(claims, tats, strict=True)]
+            for claim, tat in zip(claims, tats, strict=True):
+                self._keep(claim, tat)
+        return judge(claims, tats, now, admitted=admitted)
+
+    async def give_back(self, claims: Sequence[Claim]) -> None:
+        now = self._clock()
+        for claim in claims:
+            kept = self._kept[claim.limit.name]
+            if claim.by in kept:
+                tat = given_back(claim.limit, kept[claim.by])
+                if tat > now:
+                    kept[claim.by] = tat
+                else:
+                    del kept[claim.by]
+
+    def _tat(self, claim: Claim, now: float) -> float:
+        return self._kept[claim.limit.name].get(claim.by, now)
+
+    def _keep(self, claim: Claim, tat: float) -> None:
+        kept = self._kept[claim.limit.name]
+        kept[claim.by] = tat
+        kept.move_to_end(claim.by)
+        if len(kept) > self._claimants:
+            kept.popitem(last=False)
