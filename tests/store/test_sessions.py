@@ -10,6 +10,7 @@ import trio
 
 from tests.people import People
 from veza.domain.accounts import SESSION_LIFETIME, SESSION_LONGEST, Refresh, Role, Session, SessionEnd, User
+from veza.domain.guesses import REMEMBERED
 from veza.store.accounts import Accounts
 from veza.store.bridge import Database
 from veza.store.sessions import Refreshed, Sessions, open_session
@@ -250,3 +251,20 @@ async def test_a_new_session_sweeps_out_what_the_users_expired_ones_left(
         session = await sign_in_again(db, people, user)
         rows = await db.fetch("SELECT id FROM sessions")
         assert [row["id"] for row in rows] == [session.id]
+
+
+async def test_a_device_is_known_while_it_is_signed_in_or_has_signed_out_and_not_once_it_was_put_out(
+    db: Database, people: People, sessions: Sessions
+) -> None:
+    with trio.fail_after(10):
+        user, first = await sign_up(db, people)
+        left, put_out = await sign_in_again(db, people, user), await sign_in_again(db, people, user)
+        other, _ = await sign_up(db, people, "bob")
+        await sessions.end(user.id, SessionEnd.LOGOUT, people.clock(), only=left.id)
+        await sessions.end(user.id, SessionEnd.ENDED_BY_USER, people.clock(), only=put_out.id)
+        known = await sessions.known(user.id, people.clock())
+        assert {each.session_id for each in known} == {first.id, left.id}
+        assert {each.address for each in known} == {"192.0.2.7"}
+        assert len(await sessions.known(other.id, people.clock())) == 1
+        people.clock.move(REMEMBERED)
+        assert await sessions.known(user.id, people.clock()) == []

@@ -21,6 +21,7 @@ from veza.domain.accounts import (
     session_expiry,
 )
 from veza.domain.bans import Ban, Banned
+from veza.domain.guesses import REMEMBERED, Known
 from veza.domain.ids import NewId
 from veza.store.banned import BAN_COLUMNS, ban_in
 from veza.store.bridge import Database, Record, Transaction
@@ -38,6 +39,12 @@ OF_USER: Final = f"SELECT {SESSION_COLUMNS} FROM sessions s WHERE s.user_id = $1
 WHO: Final = f"""
 SELECT {USER_COLUMNS} FROM sessions s JOIN users u ON u.id = s.user_id
 WHERE s.id = $1 AND {LIVING} AND s.user_id = $3
+"""
+
+KNOWN: Final = """
+SELECT id, address FROM sessions
+WHERE user_id = $1 AND last_used_at > $2 AND (ended_at IS NULL OR ended_why = $3)
+ORDER BY last_used_at DESC LIMIT 100
 """
 
 FAMILY: Final = f"""
@@ -90,6 +97,12 @@ class Sessions:
                 f"SELECT count(*) FROM sessions s WHERE s.user_id = $1 AND {LIVING}", user_id, now
             )
         return [session_in(row) for row in rows], total
+
+    async def known(self, user_id: UUID, now: datetime) -> list[Known]:
+        """The devices and places that a user is signed in at, or has signed out of lately, a hundred at most. One that
+        was put out, for whatever reason, may have been somebody else's."""
+        rows = await self._db.fetch(KNOWN, user_id, now - REMEMBERED, SessionEnd.LOGOUT)
+        return [Known(row["id"], row["address"]) for row in rows]
 
     async def refresh(
         self, session_id: UUID, user_id: UUID, shown: UUID, *, new_id: NewId, now: datetime, grace: timedelta

@@ -31,6 +31,7 @@ from veza.http.auth import bearer, caller, login_required
 from veza.http.edge import trace
 from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.fields import Email, NewPassword, Username
+from veza.http.guesses import signing_in
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.privacy import heed
@@ -122,7 +123,8 @@ async def login(data: LoginBody) -> SignedIn:
     """Sign in with email and password; an unknown email and a wrong password are told alike.
 
     403 `banned` for who is, once their password is checked, with `until` and `reason` among the details.
-
+    429 `too_many_attempts` where too many were wrong: at this address, or for this account by who is unknown to it. A
+    device that is or was signed in, by the token in its bearer or its cookie, counts for itself.
     During maintenance admins alone come in; the others are told so once their password is checked.
     """
     user, session = await _sign_in(data.email, data.password.get_secret_value())
@@ -218,9 +220,10 @@ async def end_session(session_id: UUID) -> Envelope[DeletedOut]:
 async def _sign_in(email: str, password: str) -> tuple[User, Session]:
     for _ in range(2):  # the hash may change between verifying it and signing in, once: it is renewed or replaced
         found = await parts().accounts.credentials(email)
-        verdict = await parts().passwords.verify(password, found.password_hash if found else None)
-        if found is None or verdict is Verdict.WRONG:
-            raise Unauthenticated("The email or the password is wrong.", code="invalid_credentials")
+        async with signing_in(email, found.user if found else None, request.cookies.get(COOKIE)):
+            verdict = await parts().passwords.verify(password, found.password_hash if found else None)
+            if found is None or verdict is Verdict.WRONG:
+                raise Unauthenticated("The email or the password is wrong.", code="invalid_credentials")
         _let_in(found.user)
         rehashed = await parts().passwords.hash(password) if verdict is Verdict.STALE else None
         session = _begin(found.user)

@@ -11,10 +11,12 @@ from pydantic import Field
 from quart import Blueprint, Response
 from quart_schema import validate_querystring, validate_request, validate_response
 
-from veza.domain.cloud import MAX_SHARE_HOURS, Share
+from veza.domain.cloud import MAX_SHARE_HOURS, CloudFile, Share
+from veza.domain.errors import NotFound
 from veza.http.auth import caller, login_required
 from veza.http.document import API, sends_file
 from veza.http.envelope import Body, DeletedOut, Envelope, Out
+from veza.http.guesses import showing_a_link
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.routes.cloud import FILE, send_content
@@ -113,7 +115,7 @@ async def delete_share(file_id: UUID, share_id: UUID) -> Envelope[DeletedOut]:
 @validate_response(Envelope[SharedFileOut])
 async def get_shared(token: str) -> tuple[Envelope[SharedFileOut], int, dict[str, str]]:
     """What a link leads to; 404 for one that is unknown, expired or revoked."""
-    file, expires_at = await parts().cloud.shared(token, parts().clock())
+    file, expires_at = await _shared(token)
     shown = SharedFileOut.of(file, expires_at=expires_at)
     return Envelope[SharedFileOut](data=shown), 200, {"Cache-Control": "private, no-store"}
 
@@ -122,5 +124,11 @@ async def get_shared(token: str) -> tuple[Envelope[SharedFileOut], int, dict[str
 @sends_file
 async def get_shared_content(token: str) -> Response:
     """The bytes of the file that a link leads to, as it is now; 404 for a link that is unknown, expired or revoked."""
-    file, _ = await parts().cloud.shared(token, parts().clock())
+    file, _ = await _shared(token)
     return await send_content(file)
+
+
+async def _shared(token: str) -> tuple[CloudFile, datetime]:
+    """What a link leads to, and until when. Raises NotFound, and TooManyAttempts at whoever tries one after another."""
+    async with showing_a_link(NotFound):
+        return await parts().cloud.shared(token, parts().clock())

@@ -15,6 +15,7 @@ from veza.gateways.passwords import Verdict
 from veza.http.auth import caller, login_required
 from veza.http.envelope import Body, Envelope, Out
 from veza.http.fields import Email, NewPassword, Username
+from veza.http.guesses import giving_it_again
 from veza.http.parts import parts
 
 api = Blueprint("users", __name__)
@@ -82,7 +83,8 @@ async def put_me(data: MeBody) -> Envelope[MeOut]:
 @validate_request(PasswordBody)
 @validate_response(Envelope[ChangedOut])
 async def put_password(data: PasswordBody) -> Envelope[ChangedOut]:
-    """Change the password and end every other session. 401 if the current password is wrong."""
+    """Change the password and end every other session. 401 if the current password is wrong, 429
+    `too_many_attempts` where it was too often."""
     current = await verified(data.current_password, "current_password")
     hashed = await parts().passwords.hash(data.new_password.get_secret_value())
     keep, now = caller().session_id, parts().clock()
@@ -92,11 +94,13 @@ async def put_password(data: PasswordBody) -> Envelope[ChangedOut]:
 
 
 async def verified(password: SecretStr, field: str) -> Credentials:
-    """The caller's credentials, their password being right. Raises Unauthenticated, with the body's ``field``."""
+    """The caller's credentials, their password being right. Raises Unauthenticated, with the body's ``field``, and
+    TooManyAttempts."""
     found = await parts().accounts.credentials_of(caller().id)
-    verdict = await parts().passwords.verify(password.get_secret_value(), found.password_hash if found else None)
-    if found is None or verdict is Verdict.WRONG:
-        raise Unauthenticated("The current password is wrong.", code="invalid_credentials", field=field)
+    async with giving_it_again():
+        verdict = await parts().passwords.verify(password.get_secret_value(), found.password_hash if found else None)
+        if found is None or verdict is Verdict.WRONG:
+            raise Unauthenticated("The current password is wrong.", code="invalid_credentials", field=field)
     return found
 
 
