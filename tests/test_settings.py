@@ -138,6 +138,17 @@ def test_an_empty_setting_is_a_missing_one_in_production(monkeypatch: pytest.Mon
         ("OBJECT_GRACE_HOURS", "0"),
         ("REDIS_URL", "127.0.0.1:6379"),
         ("RATE_LIMITS", "login"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "null"),
+        ("CORS_ORIGINS", "https://app.veza.example/"),
+        ("CORS_ORIGINS", "https://app.veza.example,app.veza.example"),
+        ("JWT_SECRET", "at-least-32-bytes-of-randomness-please"),
+        ("JWT_SECRET", "change-me-change-me-change-me-change-me"),
+        ("JWT_SECRET", "abababababababababababababababababab"),
+        ("STREAM_KEY_SECRET", "at-least-32-bytes-of-randomness-please"),
+        ("STREAM_KEY_SECRET", "abababababababababababababababababab"),
+        ("INGEST_HOOK_TOKEN", "aaaaaaaaaaaaaaaa"),
+        ("INGEST_HOOK_TOKEN", "your-secret-token-here"),
         ("RATE_LIMITS", "nobody=1/1"),
         ("EXPORT_URL_TTL_HOURS", "0"),
         ("EXPORT_URL_TTL_HOURS", "169"),
@@ -268,3 +279,28 @@ def test_a_data_directory_that_cannot_be_made_is_told(monkeypatch: pytest.Monkey
     monkeypatch.setenv("VEZA_DATA_DIR", str(tmp_path / "file" / "var"))
     with pytest.raises(SettingsError, match=r"^VEZA_DATA_DIR: "):
         load()
+
+
+def test_two_secrets_alike_are_one_too_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_all(monkeypatch, PRODUCTION | LIVE | {"STREAM_KEY_SECRET": PRODUCTION["JWT_SECRET"]})
+    with pytest.raises(SettingsError, match="STREAM_KEY_SECRET: not the same as JWT_SECRET"):
+        load()
+
+
+def test_no_secret_of_the_example_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = Path(__file__).parents[1].joinpath(".env.example").read_text()
+    examples = re.findall(r"^#?(\w+(?:SECRET|TOKEN))=(.+)$", text, re.MULTILINE)
+    assert examples
+    for name, value in examples:
+        monkeypatch.setenv(name, value)
+        with pytest.raises(SettingsError, match=name):
+            load()
+        monkeypatch.delenv(name)
+
+
+def test_pages_of_other_sites_are_let_in_by_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().cors_origins == ()
+    monkeypatch.setenv("CORS_ORIGINS", "https://app.veza.example, http://localhost:5173")
+    assert load().cors_origins == ("https://app.veza.example", "http://localhost:5173")
+    monkeypatch.setenv("CORS_ORIGINS", "none")
+    assert load().cors_origins == ()

@@ -329,6 +329,7 @@ def _http_settings(settings: Settings) -> HttpSettings:
         refresh_grace_seconds=settings.refresh_grace_seconds,
         currency=settings.platform_currency,
         trusted_proxies=settings.trusted_proxies or (),
+        cors_origins=settings.cors_origins,
         limits=settings.rate_limits,
     )
 

@@ -32,6 +32,7 @@ from hypercorn.utils import parse_socket_addr
 
 from veza.domain.ids import NewId
 from veza.http.envelope import error_json
+from veza.http.hardening import EVERYWHERE
 
 KEEP_ALIVE_SECONDS = 65.0  # longer than a usual balancer's 60, so that it is the balancer who closes first
 FIRST_HEAD_SECONDS = 10.0  # who opens a connection has something to say; the slowest phone has said it by then
@@ -352,10 +353,11 @@ def refusal(status: HTTPStatus, new_id: NewId) -> bytes:
     body = error_json(error=REFUSALS.get(status, REFUSALS[HTTPStatus.BAD_REQUEST]), code=code, request_id=request_id)
     head = (
         f"HTTP/1.1 {status.value} \r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        f"x-request-id: {request_id}\r\nconnection: close\r\n" + ("retry-after: 1\r\n" if full else "") + "\r\n"
+        f"x-request-id: {request_id}\r\nconnection: close\r\n" + ("retry-after: 1\r\n" if full else "")
     )
+    usual = b"".join(b"%s: %s\r\n" % each for each in EVERYWHERE)
     log.warning("refused", status=status.value, code=code, request_id=request_id)
-    return head.encode() + body
+    return head.encode() + usual + b"\r\n" + body
 
 
 async def linger(stream: Any) -> None:

@@ -20,11 +20,15 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from veza.domain.addresses import Address, parse_address
 from veza.domain.limits import Limits, parse_limits
+from veza.domain.origins import is_web_origin
 from veza.domain.vat import VatRates, parse_vat_id, parse_vat_rates
 
 T = TypeVar("T")
 
 MIN_SECRET_BYTES = 32  # HS256 wants a key no shorter than its hash (RFC 7518, section 3.2)
+EXAMPLE = re.compile(r"at-least-32-bytes|change.?me|secret.?key|your.?secret|example", re.IGNORECASE)
+"""What stands in an example for a secret; of random ones, none in many billions has it in it."""
+
 MIN_SECRET_VARIETY = 8  # different characters: any random secret of that length has more, in hexadecimal too
 
 
@@ -48,6 +52,13 @@ def _networks(value: object) -> object:
 def _read_by(parse: Callable[[str], T]) -> Callable[[object], object]:
     """A text is for ``parse`` to read; what is none is a default."""
     return lambda value: parse(value) if isinstance(value, str) else value
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = () if text.strip().lower() == "none" else _split(text)
+    if not all(map(is_web_origin, origins)):
+        raise ValueError("origins such as https://app.veza.example, comma-separated, or none")
+    return origins
 
 
 HOOK_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}", re.ASCII)
@@ -153,6 +164,9 @@ class Settings(BaseSettings):
     trusted_proxies: Annotated[tuple[Network, ...] | None, NoDecode, BeforeValidator(_networks)] = None
     """Whose `X-Forwarded-For` is believed; None while nobody has said."""
 
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_read_by(_origins))] = ()
+    """Of the sites whose pages may ask us, with their credentials."""
+
     rate_limit_enabled: bool = True
     rate_limits: Annotated[Limits, NoDecode, BeforeValidator(_read_by(parse_limits))] = Limits()
 
@@ -225,6 +239,9 @@ REQUIRED_IN_PRODUCTION = (
 
 REQUIRED_FOR_LIVE = ("rtmp_url", "hls_base_url", "ingest_stat_url", "ingest_hook_token", "stream_key_secret")
 
+OUR_SECRETS = {"jwt_secret": MIN_SECRET_BYTES, "stream_key_secret": MIN_SECRET_BYTES, "ingest_hook_token": 16}
+"""Those that we make up ourselves, and the bytes that each has at least; providers' are theirs to make."""
+
 KEPT_SECRETS = ("jwt_secret", "stream_key_secret", "ingest_hook_token")
 """In development one that is missing is made once and kept."""
 
@@ -268,11 +285,9 @@ def _problems(settings: Settings) -> list[str]:
         problems.append("PLATFORM_FEE_RATE: at most four decimals (whole basis points)")
     if settings.vat_rates.charges and settings.platform_vat_id is None:
         problems.append("PLATFORM_VAT_ID: needed where VAT_RATES charges VAT")
-    jwt = settings.jwt_secret.get_secret_value()
-    if (jwt or settings.production) and len(jwt.encode()) < MIN_SECRET_BYTES:
+    if settings.production and not settings.jwt_secret.get_secret_value():
         problems.append(f"JWT_SECRET: at least {MIN_SECRET_BYTES} bytes")
-    elif jwt and len(set(jwt)) < MIN_SECRET_VARIETY:
-        problems.append("JWT_SECRET: this is not random")
+    problems += _secret_problems(settings)
     if settings.app_domain and not _is_origin(settings.app_domain):
         problems.append("APP_DOMAIN: a URL such as https://veza.example")
     if settings.payouts_configured and not settings.stripe_secret_key.get_secret_value().startswith(("sk_", "rk_")):
@@ -294,6 +309,23 @@ def _problems(settings: Settings) -> list[str]:
     return problems
 
 
+def _secret_problems(settings: Settings) -> list[str]:
+    """What is wrong with the secrets of our own: each long enough, none a word or an example, no two alike."""
+    problems, seen = [], dict[str, str]()
+    for name, least in OUR_SECRETS.items():
+        secret: str = getattr(settings, name).get_secret_value()
+        if not secret:
+            continue
+        if len(secret.encode()) < least:
+            problems.append(f"{name.upper()}: at least {least} bytes")
+        elif len(set(secret)) < MIN_SECRET_VARIETY or EXAMPLE.search(secret):
+            problems.append(f"{name.upper()}: this is not random")
+        elif secret in seen:
+            problems.append(f"{name.upper()}: not the same as {seen[secret].upper()}")
+        seen[secret] = name
+    return problems
+
+
 def _live_problems(settings: Settings) -> list[str]:
     problems = []
     nginx = settings.ingest_server == "nginx-rtmp"
@@ -303,9 +335,6 @@ def _live_problems(settings: Settings) -> list[str]:
         problems.append("RTMP_URL: its path is the ingest application's name, as in rtmp://live.veza.example/live")
     if settings.ingest_stat_url and nginx and not settings.ingest_control_url:
         problems.append("INGEST_CONTROL_URL: needed beside INGEST_STAT_URL, or nobody can be dropped")
-    key = settings.stream_key_secret.get_secret_value()
-    if key and len(key.encode()) < MIN_SECRET_BYTES:
-        problems.append(f"STREAM_KEY_SECRET: at least {MIN_SECRET_BYTES} bytes")
     token = settings.ingest_hook_token.get_secret_value()
     if token and not HOOK_TOKEN.fullmatch(token):
         problems.append("INGEST_HOOK_TOKEN: at least 16 letters, digits, hyphens and underscores; it is part of a URL")

@@ -15,6 +15,7 @@ from veza.domain.errors import Invalid
 from veza.http import errors
 from veza.http.audit import Recorder
 from veza.http.body import Connection, VezaRequest
+from veza.http.cors import Cors
 from veza.http.deadline import seconds_for
 from veza.http.document import API, document
 from veza.http.edge import ASGIApp, Edge, trace
@@ -139,6 +140,8 @@ class VezaApp(QuartTrio):
             max_in_flight=parts.settings.max_in_flight,
             leaving=parts.leaving,
             trusted_proxies=parts.settings.trusted_proxies,
+            cors=Cors(parts.settings.cors_origins),
+            tls=parts.settings.secure_cookies and parts.settings.base_url.startswith("https:"),
             observers=observers,
         )
 

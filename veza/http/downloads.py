@@ -53,6 +53,7 @@ async def send_object(
         return unchanged(headers)
     headers["Content-Disposition"] = content_disposition(disposition, filename)
     headers["Content-Security-Policy"] = "default-src 'none'; sandbox"  # it is somebody's upload
+    headers["Cross-Origin-Resource-Policy"] = "cross-origin"  # a shop on another site shows covers and plays previews
     part = _part_asked_for(headers, size)
     begin, end = part or (0, size)
     if part is not None:

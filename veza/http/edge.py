@@ -22,7 +22,9 @@ import trio
 
 from veza.domain.errors import Refusal
 from veza.domain.ids import NewId
+from veza.http.cors import Cors
 from veza.http.envelope import error_json
+from veza.http.hardening import completed, security_headers
 from veza.http.proxies import Networks, client_address
 
 Scope = MutableMapping[str, Any]
@@ -135,7 +137,8 @@ def waiting_for_client() -> Iterator[None]:
 class Edge:
     """Wraps the app. ``max_in_flight`` bounds the requests worked on at a time; once ``leaving`` is set every answer
     closes its connection, so that clients move on before the listener does. ``trusted_proxies`` may say whose request
-    they pass on. ``observers`` see each finished trace."""
+    they pass on. ``cors`` says which other sites' pages may ask, ``tls`` whether the public address is an ``https``
+    one. ``observers`` see each finished trace."""
 
     def __init__(
         self,
@@ -145,12 +148,16 @@ class Edge:
         max_in_flight: int,
         leaving: trio.Event,
         trusted_proxies: Networks = (),
+        cors: Cors | None = None,
+        tls: bool = False,
         observers: Iterable[Callable[[Trace], None]] = (),
     ) -> None:
         self._app = app
         self._new_id = new_id
         self._leaving = leaving
         self._trusted_proxies = trusted_proxies
+        self._cors = cors or Cors(())
+        self._usual = security_headers(tls=tls)
         self.observers = list(observers)
         self.seats = Seats(max_in_flight)
 
@@ -168,9 +175,13 @@ class Edge:
         structlog.contextvars.bind_contextvars(request_id=trace.request_id)
         self._look_behind_proxies(scope)
         trace.address = scope["client"][0] if scope["client"] else None
+        trace.headers.extend(self._cors.told(scope["headers"]))
         send = self._sender(trace, send)
         try:
-            if self.seats.full and not scope["path"].startswith(NEVER_SHED):
+            permission = self._cors.permission(scope["method"], scope["headers"])
+            if permission is not None:
+                await answer(receive, send, HTTPStatus.NO_CONTENT, permission, b"")
+            elif self.seats.full and not scope["path"].startswith(NEVER_SHED):
                 await _answer(trace, receive, send, 503, "overloaded", "Too many requests are in hand; try again.")
             else:
                 self.seats.take(trace)
@@ -201,7 +212,7 @@ class Edge:
                 trace.status = message["status"]
                 # What is left is sending, which takes memory of its own but no work.
                 self.seats.give_back(trace)
-                message["headers"] = [*message["headers"], *self._headers(trace)]
+                message["headers"] = completed([*message["headers"], *self._headers(trace)], self._usual)
                 await send(message)
             elif message.get("more_body", False):
                 trace.sent += len(message.get("body", b""))
@@ -217,12 +228,7 @@ class Edge:
         return sending
 
     def _headers(self, trace: Trace) -> list[tuple[bytes, bytes]]:
-        headers = [
-            (b"x-request-id", trace.request_id.encode()),
-            (b"x-content-type-options", b"nosniff"),
-            VARY,
-            *trace.headers,
-        ]
+        headers = [(b"x-request-id", trace.request_id.encode()), VARY, *trace.headers]
         if trace.do_not_sell:
             headers.append(HEEDED)
         if self._leaving.is_set():
@@ -298,7 +304,9 @@ async def _answer(trace: Trace, receive: Receive, send: Send, status: int, code:
 
 async def answer(receive: Receive, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
     """Answer without the app, reading the body away meanwhile: a full queue would hold up the server's side of it."""
-    headers = [*headers, (b"content-length", str(len(body)).encode())]
+    headers = list(headers)
+    if status != HTTPStatus.NO_CONTENT:  # which may not say how long it is (RFC 9110, section 8.6)
+        headers.append((b"content-length", str(len(body)).encode()))
     ended = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_read_away, receive, ended)

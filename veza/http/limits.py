@@ -42,7 +42,7 @@ class Throttle:
         self._polls = InMemory()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not is_limited(scope["method"], scope["path"]):
+        if scope["type"] != "http" or not is_limited(scope["path"]):
             await self._app(scope, receive, send)
             return
         if POLLED.fullmatch(scope["path"]) is not None:
@@ -80,9 +80,9 @@ class Throttle:
             return None
 
 
-def is_limited(method: str, path: str) -> bool:
-    """Whether a request counts. Asking for permission (CORS) is part of the request that follows."""
-    return method != "OPTIONS" and not path.startswith(NEVER_SHED)
+def is_limited(path: str) -> bool:
+    """Whether a request counts. A page's asking for permission (CORS) does not come here: the edge answers it."""
+    return not path.startswith(NEVER_SHED)
 
 
 def headers_of(verdicts: Sequence[Verdict]) -> list[tuple[bytes, bytes]]:

@@ -112,6 +112,8 @@ class HttpSettings:
     currency: str = "EUR"
     """The platform's one currency (ISO 4217): every price is in it."""
     trusted_proxies: Networks = ()
+    cors_origins: tuple[str, ...] = ()
+    """Of the sites whose pages may ask us."""
     limits: Limits = field(default_factory=Limits)
 
 
