@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.run.lock
 DEV_READY := $(VENV)/.dev.lock
 
-.PHONY: help run test test-fast check lint format bench lock vendor clean debian
+.PHONY: help run test test-fast check lint audit format bench lock vendor clean debian
 
 help:  ## Say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,10 +39,13 @@ lint: $(DEV_READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-check: lint  ## The gate of every commit: format, lint, types, floors, and the tests that start no whole processes
+audit: $(DEV_READY)  ## Whether a package has a fault that is known; says so where nobody can be asked
+	$(BIN)/python -m tests.known_faults
+
+check: lint audit  ## The gate of every commit: format, lint, types, floors, and the tests that start no whole processes
 	$(FAST_TESTS)
 
-test: lint debian  ## Everything: the gate and the end-to-end and fault tests
+test: lint audit debian  ## Everything: the gate and the end-to-end and fault tests
 	$(FAST_TESTS)
 	$(BIN)/python -m pytest -q -m slow
 

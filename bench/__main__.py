@@ -12,7 +12,20 @@ from pathlib import Path
 from bench.measure import Measure, table
 
 # Each has `run() -> list[Measure]`.
-MODULES = ("actors", "bridge", "http", "listing", "scale", "payouts", "live", "tags", "files", "exports", "audit")
+MODULES = (
+    "actors",
+    "bridge",
+    "http",
+    "listing",
+    "scale",
+    "payouts",
+    "live",
+    "tags",
+    "files",
+    "exports",
+    "audit",
+    "limits",
+)
 RESULTS = Path(__file__).with_name("results")  # not in the repository: a figure is of the machine it was taken on
 
 

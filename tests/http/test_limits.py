@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
@@ -199,3 +200,26 @@ async def test_the_document_tells_of_the_limits(db: Database) -> None:
     told = document["components"]["responses"]["TooManyRequests"]["headers"]
     assert set(told) == {"Retry-After", "RateLimit", "RateLimit-Policy"}
     assert "429" not in document["paths"]["/api/v1/webhooks/stripe"]["post"]["responses"]
+
+
+async def test_a_flood_of_logins_reaches_no_password_and_keeps_no_other_route_from_answering(db: Database) -> None:
+    """How long that takes is a benchmark's to say (bench/limits.py)."""
+    seen: Counter[int] = Counter()
+
+    async def attack(desk: Desk) -> None:
+        for number in range(50):
+            body = {"email": f"somebody{number}@example.com", "password": "wrong-horse-1"}
+            seen[(await desk.http.post("/auth/login", json=body)).status_code] += 1
+
+    with trio.fail_after(60):
+        meter = InMemory()
+        limits = replaced(address=WIDE, login=Limit("login", 5, 3600))
+        async with open_desk(db, limits=limits, more={"meter": meter}) as desk:
+            async with trio.open_nursery() as nursery:
+                for _ in range(10):
+                    nursery.start_soon(attack, desk)
+                for _ in range(20):
+                    assert (await desk.http.get("/health")).status_code == 200
+            assert desk.parts.passwords.load.waiting == 0
+    assert seen == {401: 5, 429: 495}
+    assert len(meter) < 20
