@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from veza.domain.addresses import Address
 from veza.domain.catalog import ProductType
+from veza.domain.limits import ONE_ADDRESS, Limit, Limits
 from veza.domain.vat import VatRates
 from veza.settings import REQUIRED_IN_PRODUCTION, Settings, SettingsError, load
 
@@ -78,6 +80,12 @@ def test_development_needs_nothing_set(tmp_path: Path) -> None:
     assert settings.port == 8080
     assert settings.fee_bp == 1000
     assert settings.base_url == "http://127.0.0.1:8080"
+
+
+def test_limits_are_wide_where_everyone_is_at_one_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().rate_limits == ONE_ADDRESS
+    monkeypatch.setenv("RATE_LIMITS", "login=20/60")
+    assert load().rate_limits == replace(Limits(), login=Limit("login", 20, 60))
 
 
 def test_a_development_secret_is_made_once_and_kept_private(tmp_path: Path) -> None:

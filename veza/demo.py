@@ -58,10 +58,6 @@ class DemoError(Exception):
     """The demo could not be set up; the message says what to do."""
 
 
-ONE_ADDRESS = "address=60000/60,user=30000/60,login=3000/60,register=1500/600,upload=6000/60"
-"""Everyone is at one address here, scripts among them: the limits show in the answers' headers, far away."""
-
-
 def demo(settings: Settings, ports: Ports) -> None:
     """Run the demo until Ctrl-C or SIGTERM. Raises DemoError where it must not or cannot run."""
     if settings.production:
@@ -131,22 +127,17 @@ def ingest(settings: Settings, ports: Ports, base: str) -> Ingest | None:
 def demo_environment(settings: Settings, ports: Ports) -> dict[str, str]:
     """What the stand-ins and the server run with: this environment, and the sandbox's addresses and keys."""
     keys = _kept_keys(settings.veza_data_dir / "secrets" / "demo")
-    limits = {} if "rate_limits" in settings.model_fields_set else {"RATE_LIMITS": ONE_ADDRESS}
-    return (
-        os.environ
-        | limits
-        | {
-            "STRIPE_API_BASE": f"http://127.0.0.1:{ports.stripe}",
-            "HYPERSWITCH_BASE_URL": f"http://127.0.0.1:{ports.hyperswitch}",
-            "STRIPE_SECRET_KEY": f"sk_test_{keys[0]}",
-            "STRIPE_WEBHOOK_SECRET": f"whsec_{keys[1]}",
-            "HYPERSWITCH_API_KEY": f"snd_{keys[2]}",
-            "HYPERSWITCH_PUBLISHABLE_KEY": f"pk_snd_{keys[3]}",
-            "HYPERSWITCH_WEBHOOK_SECRET": keys[4],
-            "ADMIN_EMAIL": ADMIN.email,
-            "ADMIN_PASSWORD": ADMIN.password,
-        }
-    )
+    return os.environ | {
+        "STRIPE_API_BASE": f"http://127.0.0.1:{ports.stripe}",
+        "HYPERSWITCH_BASE_URL": f"http://127.0.0.1:{ports.hyperswitch}",
+        "STRIPE_SECRET_KEY": f"sk_test_{keys[0]}",
+        "STRIPE_WEBHOOK_SECRET": f"whsec_{keys[1]}",
+        "HYPERSWITCH_API_KEY": f"snd_{keys[2]}",
+        "HYPERSWITCH_PUBLISHABLE_KEY": f"pk_snd_{keys[3]}",
+        "HYPERSWITCH_WEBHOOK_SECRET": keys[4],
+        "ADMIN_EMAIL": ADMIN.email,
+        "ADMIN_PASSWORD": ADMIN.password,
+    }
 
 
 def _kept_keys(path: Path) -> list[str]:

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringCo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from veza.domain.addresses import Address, parse_address
-from veza.domain.limits import Limits, parse_limits
+from veza.domain.limits import ONE_ADDRESS, Limits, parse_limits
 from veza.domain.origins import is_web_origin
 from veza.domain.vat import VatRates, parse_vat_id, parse_vat_rates
 
@@ -258,7 +258,8 @@ def load() -> Settings:
         return settings
     make_data_dir(settings)
     kept = {name: _kept_secret(settings, name, getattr(settings, name)) for name in KEPT_SECRETS}
-    return settings.model_copy(update=kept)
+    limits = {} if "rate_limits" in settings.model_fields_set else {"rate_limits": ONE_ADDRESS}
+    return settings.model_copy(update=kept | limits)
 
 
 def make_data_dir(settings: Settings) -> None:

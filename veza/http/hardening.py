@@ -14,7 +14,7 @@ Header = tuple[bytes, bytes]
 EVERYWHERE: Final[Sequence[Header]] = (
     (b"x-content-type-options", b"nosniff"),
     # JSON is no page: should a browser take it for one, it runs, loads and embeds nothing.
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"content-security-policy", b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     # What is on another site may ask by CORS if it is let; it may not load our answers as its pictures or scripts.
