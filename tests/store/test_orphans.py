@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from tests.sales import Sales
+from veza.domain.guesses import REMEMBERED
 from veza.store.bridge import Database
 from veza.store.orphans import NAMED, Orphans
 
@@ -152,11 +153,22 @@ async def test_rows_that_are_over_are_deleted_and_others_stay(stage: Stage) -> N
             str(number),
             left,
         )
-    assert await stage.orphans.prune(1) == 2
-    assert await stage.orphans.prune(10) == 2
+        await stage.run(
+            "INSERT INTO sessions (id, user_id, refresh_id, created_at, last_used_at, rotated_at, expires_at)"
+            " VALUES (gen_random_uuid(), $1, gen_random_uuid(), now(), now(), now(), now() + $2::interval)",
+            ann,
+            left - REMEMBERED,
+        )
+    assert await stage.orphans.prune(1) == 3
+    assert await stage.orphans.prune(10) == 3
     assert await stage.orphans.prune(10) == 0
     assert await stage.db.fetchval("SELECT count(*) FROM cloud_shares") == 1
     assert await stage.db.fetchval("SELECT key FROM idempotency_keys") == "0"
+    assert (
+        await stage.db.fetchval("SELECT count(*) FROM sessions WHERE expires_at > now() - $1::interval", REMEMBERED)
+        == 1
+    )
+    assert await stage.db.fetchval("SELECT count(*) FROM sessions") == 1
 
 
 def test_whether_an_object_is_named_is_looked_up_and_not_searched_for(dsn: str) -> None:

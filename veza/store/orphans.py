@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
+from veza.domain.guesses import REMEMBERED
 from veza.store.bridge import Database
 from veza.store.idempotency import KEY_LIFETIME
 
@@ -35,6 +36,7 @@ OVER: Final = (
     ("cloud_shares", "expires_at <= now()", timedelta()),
     ("stream_tickets", "expires_at <= now()", timedelta()),
     ("idempotency_keys", "created_at <= now()", KEY_LIFETIME),
+    ("sessions", "expires_at <= now()", REMEMBERED),
 )
 """Each table whose rows are over at some time, and how long after that they still have a meaning."""
 
