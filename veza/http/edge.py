@@ -303,17 +303,30 @@ async def _answer(trace: Trace, receive: Receive, send: Send, status: int, code:
 
 
 async def answer(receive: Receive, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
-    """Answer without the app, reading the body away meanwhile: a full queue would hold up the server's side of it."""
-    headers = list(headers)
+    """Answer without the app, once the body is read away: a full queue would hold up the server's side of it."""
     if status != HTTPStatus.NO_CONTENT:  # which may not say how long it is (RFC 9110, section 8.6)
-        headers.append((b"content-length", str(len(body)).encode()))
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
+    with trio.move_on_after(SETTLE_SECONDS) as settling:
+        await _read_away(receive)
+    if settling.cancelled_caught:
+        await _answer_meanwhile(receive, send, status, [*headers, (b"connection", b"close")], body)
+    else:
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _answer_meanwhile(
+    receive: Receive, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    """Answer somebody who is still sending, and read on for a while, or they would never see it."""
     ended = trio.Event()
+
+    async def read_away() -> None:
+        await _read_away(receive)
+        ended.set()
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_read_away, receive, ended)
-        with trio.move_on_after(SETTLE_SECONDS):
-            await ended.wait()
-        if not ended.is_set():
-            headers.append((b"connection", b"close"))
+        nursery.start_soon(read_away)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": True})
         with trio.move_on_after(LINGER_SECONDS):
@@ -322,9 +335,8 @@ async def answer(receive: Receive, send: Send, status: int, headers: list[tuple[
         nursery.cancel_scope.cancel()
 
 
-async def _read_away(receive: Receive, ended: trio.Event) -> None:
-    """Drop what comes; ``ended`` is set when the request's body is over, or its client gone."""
+async def _read_away(receive: Receive) -> None:
+    """Drop what comes until the request's body is over, or its client gone."""
     while not (message := await receive())["type"].endswith(".disconnect"):
         if not message.get("more_body", False):
-            ended.set()
-    ended.set()
+            return
