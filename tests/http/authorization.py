@@ -4,7 +4,7 @@ A row is a route under ``/api/v1``, or a page at the root; the legacy routes at 
 
 - **nobody** shows no token; **another** is signed in and has nothing to do with what it is about; the **owner** is who
   has it, or who knows a provider's or an ingest server's secret; an **admin** owns nothing either.
-- **stale** tokens have expired, are refresh tokens, or are of a session that was ended or an account that was erased:
+- **stale** tokens have expired, are refresh tokens, or are of a session that was ended, or of who was banned or erased:
   `refused` with 401 and the code that says which (STALE), or `ignored`, so that their bearer is nobody.
 - During **maintenance** what is `closed` answers 503 `maintenance` to all but admins; what is `open` stays as it is;
   a `page` is closed too, and tells its errors in HTML; `signing` in is for an admin's credentials alone.
@@ -256,6 +256,7 @@ STALE: Final[Mapping[Stale, str]] = {
     Stale.EXPIRED: "401 token_expired",
     Stale.REFRESH: "401 invalid_token",
     Stale.ENDED: "401 session_over",
+    Stale.BANNED: "401 session_over",
     Stale.ERASED: "401 session_over",
 }
 

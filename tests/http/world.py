@@ -49,6 +49,7 @@ class Stale(StrEnum):
     EXPIRED = "an expired token"
     REFRESH = "a refresh token"
     ENDED = "a token of an ended session"
+    BANNED = "a token of somebody banned"
     ERASED = "a token of an erased account"
 
 
@@ -97,7 +98,8 @@ class World:
         """A token of each kind that holds no longer."""
         session, over = await self.session(self.ana), await self.session(self.ana)
         await Sessions(self.db).end(over.user_id, SessionEnd.ENDED_BY_USER, utc_now(), only=over.id)
-        erased = await self.newcomer()
+        banned, erased = await self.newcomer(), await self.newcomer()
+        data(await self.house.post(f"/admin/users/{banned.id}/ban", self.admin, json={"reason": "Spam."}))
         left = await self.house.request("DELETE", "/users/me", erased, json={"password": PASSWORD})
         assert data(left)["deleted"] is True
         long_ago = Tokens(self.secret, lambda: utc_now() - timedelta(hours=2), self.new_id)
@@ -105,6 +107,7 @@ class World:
             Stale.EXPIRED: long_ago.access(session),
             Stale.REFRESH: self.tokens.refresh(session),
             Stale.ENDED: self.tokens.access(over),
+            Stale.BANNED: banned.token,
             Stale.ERASED: erased.token,
         }
 
