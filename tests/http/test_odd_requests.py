@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +37,7 @@ MANY: Final = settings(
 )
 
 HANGS: Final = 30.0  # what has not come by then is not coming: whatever is asked for here is done in milliseconds
+REFUSED_BEFORE_ALL_WAS_READ: Final = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 REFUSED_BY_THE_LISTENER: Final = (501, 505)  # a coding and a version of HTTP that are not spoken here
 
 LEFT_OUT: Final[Mapping[str, str]] = {
@@ -85,6 +86,10 @@ values: Final = st.recursive(
 )
 
 
+# What fails is shown whole, however long it is.
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+
+
 @dataclass(frozen=True)
 class Target:
     """A route about something that there is, and the fields of its body, if it takes one in JSON."""
@@ -103,16 +108,18 @@ class Wire:
     def statuses(self, sent: bytes, *, end: bool) -> list[int]:
         """Those of the answers until the server closes; ``end`` tells it that nothing more will come."""
         received = b""
-        refused_before_all_was_read = (BrokenPipeError, ConnectionResetError)
-        with (
-            socket.create_connection(self.address, timeout=HANGS) as connection,
-            suppress(*refused_before_all_was_read),
-        ):
-            connection.sendall(sent)
-            if end:
-                connection.shutdown(socket.SHUT_WR)
-            while piece := connection.recv(65536):
-                received += piece
+        with socket.create_connection(self.address, timeout=HANGS) as connection:
+            try:
+                connection.sendall(sent)
+                if end:
+                    connection.shutdown(socket.SHUT_WR)
+                while piece := connection.recv(65536):
+                    received += piece
+            except TimeoutError:
+                raise AssertionError(f"{sent!r} was answered with {received!r}, and then nothing") from None
+            except OSError as error:
+                if error.errno not in REFUSED_BEFORE_ALL_WAS_READ:
+                    raise
         return [int(status) for status in re.findall(rb"^HTTP/1\.1 ([0-9]{3}) ", received, re.MULTILINE)]
 
 
