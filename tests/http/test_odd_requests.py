@@ -135,19 +135,28 @@ def wire(world: World) -> Wire:
 
 
 async def targets(world: World) -> list[Target]:
-    described, found = await Described.by(world.house), []
-    for path, methods in described.document["paths"].items():
-        bare = path.removeprefix(API).replace("{", ":").replace("}", "")
-        for method in map(str.upper, methods):
-            if f"{method} {bare}" not in LEFT_OUT:
-                ids = {} if method == "DELETE" else ids_of(world, f"{method} {bare}")
-                filled = re.sub(r"\{(\w+)\}", lambda name, ids=ids: ids.get(name[1], "1"), path)  # type: ignore[misc]
-                found.append(Target(method, filled, fields_of(described, method, path)))
-    return found
+    described = await Described.by(world.house)
+    return [
+        Target(method.upper(), filled(world, method.upper(), path), fields_of(described, method, path))
+        for path, methods in described.document["paths"].items()
+        for method in methods
+        if f"{method.upper()} {bare(path)}" not in LEFT_OUT
+    ]
+
+
+def bare(path: str) -> str:
+    """A path of the document as the table has it."""
+    return re.sub(r"\{(\w+)\}", r":\1", path.removeprefix(API))
+
+
+def filled(world: World, method: str, path: str) -> str:
+    """A path about what there is: but for what would take it away from those who come after."""
+    ids = {} if method == "DELETE" else ids_of(world, f"{method} {bare(path)}")
+    return re.sub(r"\{(\w+)\}", lambda name: ids.get(name[1], "1"), path)
 
 
 def fields_of(described: Described, method: str, path: str) -> list[str]:
-    content = described.document["paths"][path][method.lower()].get("requestBody", {}).get("content", {})
+    content = described.document["paths"][path][method].get("requestBody", {}).get("content", {})
     shape: Mapping[str, Any] = content.get("application/json", {}).get("schema", {})
     return sorted(shape.get("properties", {}))
 
