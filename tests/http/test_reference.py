@@ -31,6 +31,8 @@ BODIES: Final[Mapping[str, object]] = {
         "currency": "EUR",
         "provider": "...",
     },
+    "POST /users/me/privacy/opt-out": {"do_not_sell": True},
+    "POST /admin/announcements": {"title": "...", "content": "...", "type": "info"},
     "POST /reports": {"content_type": "track", "content_id": UUID, "reason": "..."},
     "POST /admin/reports/:report_id/resolve": {"action": "warn"},
     "PUT /admin/feature-flags/:name": {"enabled": True},
