@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.named import ROOT, existing_tests, named_tests
+
 PAGE = ROOT.joinpath("docs", "security.md").read_text()
 
 # OWASP ASVS 5.0.0: how many requirements of levels 1 and 2 each section has, numbered from 1 without gaps.
@@ -47,14 +47,9 @@ def test_an_answer_is_a_test_a_section_or_a_reason(number: str, answer: str) -> 
 
 
 def test_every_test_it_names_exists() -> None:
-    named = set(re.findall(r"\btest_\w+", PAGE))
-    defined = {
-        name
-        for path in ROOT.joinpath("tests").rglob("test_*.py")
-        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
-    }
+    named = named_tests(PAGE)
     assert len(named) > 150
-    assert sorted(named - defined) == []
+    assert sorted(named - existing_tests()) == []
 
 
 def test_what_it_links_to_is_there() -> None:

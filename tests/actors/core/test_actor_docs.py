@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.named import ROOT, existing_tests, named_tests
+
 DOCUMENT = ROOT.joinpath("docs", "runtime-semantics.md").read_text()
 (EXAMPLE,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
 
@@ -36,14 +37,9 @@ trio.run(main)
 
 
 def test_every_test_the_document_names_exists() -> None:
-    named = set(re.findall(r"\btest_\w+", DOCUMENT))
-    defined = {
-        name
-        for path in ROOT.joinpath("tests").rglob("test_*.py")
-        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
-    }
+    named = named_tests(DOCUMENT)
     assert len(named) > 60
-    assert sorted(named - defined) == []
+    assert sorted(named - existing_tests()) == []
 
 
 @pytest.mark.parametrize("guarantee", range(1, 11))
