@@ -71,6 +71,7 @@ from veza.store.ledger import Ledger
 from veza.store.library import Library
 from veza.store.live import LiveRows
 from veza.store.maintenance import MaintenanceRows
+from veza.store.metrics import Metrics
 from veza.store.notifications import Notifications
 from veza.store.orders import Orders
 from veza.store.orphans import Orphans
@@ -225,6 +226,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             exports=exports,
             audit=audit,
             outbox=outbox,
+            metrics=Metrics(database),
             privacy=PrivacyRows(database),
             announcements=announcements,
             meter=meter,
@@ -326,6 +328,7 @@ def _http_settings(settings: Settings) -> HttpSettings:
         cloud_quota_bytes=settings.cloud_quota_mb * 1024 * 1024,
         cloud_versions_max=settings.cloud_versions_max,
         secure_cookies=settings.production,
+        metrics_token=settings.metrics_token.get_secret_value(),
         refresh_grace_seconds=settings.refresh_grace_seconds,
         currency=settings.platform_currency,
         trusted_proxies=settings.trusted_proxies or (),

@@ -155,6 +155,9 @@ class Settings(BaseSettings):
     export_url_ttl_hours: int = Field(24, ge=1, le=168)
     """How long an export can be fetched; a bucket signs no URL for longer than a week."""
 
+    metrics_token: SecretStr = SecretStr("")
+    """Without one, metrics are open to whoever reaches the port."""
+
     audit_retention_days: int = Field(400, ge=30)
     """How long a month of the audit is kept once it is over."""
 
@@ -239,7 +242,12 @@ REQUIRED_IN_PRODUCTION = (
 
 REQUIRED_FOR_LIVE = ("rtmp_url", "hls_base_url", "ingest_stat_url", "ingest_hook_token", "stream_key_secret")
 
-OUR_SECRETS = {"jwt_secret": MIN_SECRET_BYTES, "stream_key_secret": MIN_SECRET_BYTES, "ingest_hook_token": 16}
+OUR_SECRETS = {
+    "jwt_secret": MIN_SECRET_BYTES,
+    "stream_key_secret": MIN_SECRET_BYTES,
+    "ingest_hook_token": 16,
+    "metrics_token": 16,
+}
 """Those that we make up ourselves, and the bytes that each has at least; providers' are theirs to make."""
 
 KEPT_SECRETS = ("jwt_secret", "stream_key_secret", "ingest_hook_token")

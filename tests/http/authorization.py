@@ -123,6 +123,8 @@ GET /live/streams/me                                              401     200   
 GET /live/streams/me/key                                          401     200     200     200     refused closed
 POST /live/streams/me/key/regenerate                              401     200     200     200     refused closed
 
+GET /metrics                                                      200     200     200     200     ignored open
+
 GET /marketplace/library                                          401     200     200     200     refused closed
 
 GET /marketplace/orders                                           401     200     200     200     refused closed

@@ -44,6 +44,7 @@ from veza.http.routes import (
     live_status,
     maintenance,
     media,
+    metrics,
     notifications,
     objects,
     orders,
@@ -65,6 +66,7 @@ from veza.http.routes import (
 
 BLUEPRINTS = (
     health.api,
+    metrics.api,
     auth.api,
     users.api,
     privacy.api,
@@ -105,7 +107,8 @@ BLUEPRINTS = (
 """Served under ``/api/v1``: a line each."""
 
 LEGACY = (
-    health.legacy,
+    health.root,
+    metrics.root,
 )  # fmt: skip
 """Served at the root as well, marked deprecated."""
 
@@ -127,7 +130,7 @@ class VezaApp(QuartTrio):
         """Give the routes what they work with. The composition root does this once, before it listens."""
         self.extensions[EXTENSION] = parts
         app: ASGIApp = live_status.Desk(cast(ASGIApp, self.asgi_app), parts)
-        observers = []
+        observers = [parts.exposition.requests.observe]
         if parts.outbox is not None:
             app = recorder = Recorder(app, parts.outbox, parts.new_id, parts.clock)
             observers.append(recorder.observe)

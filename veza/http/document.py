@@ -66,8 +66,18 @@ class Events(str):
     __slots__ = ()
 
 
+class Exposed(str):
+    """An answer that is metrics (Prometheus's text format)."""
+
+    __slots__ = ()
+
+
+TEXTS: dict[type[Any], tuple[str, str]] = {
+    Events: ("text/event-stream", "The events."),
+    Exposed: ("text/plain", "The metrics, in Prometheus's text format."),
+}
+
 MEDIA_TYPE: dict[type[Any], str] = {
-    Events: "text/event-stream",
     bytes: "*/*",  # as whoever uploaded it says
     Pdf: "application/pdf",
     Csv: "text/csv",
@@ -100,12 +110,10 @@ class Document(OpenAPIProvider):
         return paths, components
 
     def build_response_object(self, model: type[Any], headers_model: type[Any] | None) -> Any:
+        if model in TEXTS:
+            media_type, about = TEXTS[model]
+            return {"description": about, "content": {media_type: {"schema": {"type": "string"}}}}, {}
         if model in MEDIA_TYPE:
-            if model is Events:
-                return {
-                    "description": "The events.",
-                    "content": {MEDIA_TYPE[model]: {"schema": {"type": "string"}}},
-                }, {}
             return {"description": "The file's bytes.", "content": {MEDIA_TYPE[model]: BINARY}}, {}
         if model is Unchanged:
             return {"description": "The client has it already."}, {}

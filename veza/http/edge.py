@@ -83,6 +83,11 @@ class Trace:
     """What its answer says beside its own headers, whoever makes it."""
 
     @property
+    def seconds(self) -> float:
+        """How long it has been under way."""
+        return perf_counter() - self.started
+
+    @property
     def outcome(self) -> str:
         """``answered``, or ``cut``: the client hung up, or the drain's time was over."""
         return "answered" if self.finished else "cut"
@@ -119,6 +124,11 @@ class Seats:
 
 
 _seats: ContextVar[Seats] = ContextVar("veza_seats")
+
+
+def seats() -> Seats:
+    """Those of the house the request in hand is in. Raises LookupError outside a request."""
+    return _seats.get()
 
 
 @contextmanager
@@ -258,7 +268,7 @@ class Edge:
             route=trace.route,  # the template, never the path: paths hold tokens
             status=trace.status,
             outcome=trace.outcome,
-            duration_ms=round((perf_counter() - trace.started) * 1000, 2),
+            duration_ms=round(trace.seconds * 1000, 2),
             user=trace.user_id and str(trace.user_id),
             bytes=trace.sent,
             request_id=trace.request_id,

@@ -28,6 +28,7 @@ from veza.gateways.passwords import Passwords
 from veza.gateways.stripe import Stripe
 from veza.http.deadline import DEFAULT_SECONDS
 from veza.http.lately import LatelyAdmins
+from veza.http.metrics import Exposition
 from veza.http.proxies import Networks
 from veza.http.states import States
 from veza.http.tokens import Tokens
@@ -47,6 +48,7 @@ from veza.store.invoices import Invoices
 from veza.store.ledger import Ledger
 from veza.store.library import Library
 from veza.store.live import LiveRows
+from veza.store.metrics import Metrics
 from veza.store.notifications import Notifications
 from veza.store.orders import Orders
 from veza.store.orphans import Orphans
@@ -108,6 +110,8 @@ class HttpSettings:
     cloud_quota_bytes: int = 10240 * 1024 * 1024
     cloud_versions_max: int = 50
     secure_cookies: bool = False
+    metrics_token: str = ""
+    """What whoever collects metrics has to show; without one they are open to all."""
     refresh_grace_seconds: int = 0
     currency: str = "EUR"
     """The platform's one currency (ISO 4217): every price is in it."""
@@ -203,6 +207,8 @@ class Parts:
     """Whether the doors are closed, likewise."""
     lately: LatelyAdmins = field(default_factory=LatelyAdmins)
     """Who was an admin a moment ago, for while the database can't be asked."""
+    exposition: Exposition = field(default_factory=Exposition)
+    """What is measured of requests, and how all that is measured is told."""
     outbox: Outbox | None = field(default_factory=lambda: None)
     """Where finished requests leave their audit entries. Where nobody writes them there is none."""
     meter: Meter | None = field(default_factory=lambda: None)
@@ -247,6 +253,7 @@ class Parts:
     orphans: Orphans
     exports: ExportRows
     audit: AuditRows
+    metrics: Metrics
     privacy: PrivacyRows
     announcements: AnnouncementRows
 

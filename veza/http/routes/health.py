@@ -13,11 +13,12 @@ from typing import Any, Literal
 import structlog
 import trio
 from pydantic import BaseModel, Field
-from quart import Blueprint, Response, current_app, request
-from quart_schema import deprecate_blueprint, validate_response
+from quart import Blueprint, current_app
+from quart_schema import validate_response
 
 from veza.http.edge import trace
 from veza.http.envelope import Envelope, Out
+from veza.http.legacy import legacy
 from veza.http.parts import Check, CheckResult, parts
 
 DEEP_SECONDS = 5.0  # how old a deep answer may be
@@ -26,13 +27,10 @@ CHECK_SECONDS = 2.0  # a dependency that takes longer is as good as down, and pr
 LAG_SECONDS = 5.0  # a loop that takes this long for one turn serves nobody
 CRITICAL = frozenset({"database"})  # without it nothing works; without the others something does
 
-DEPRECATED_SINCE = "@1771804800"  # 2026-02-23, as a structured date (RFC 9745)
-
 log = structlog.get_logger()
 
 api = Blueprint("health", __name__)
-legacy = Blueprint("health_legacy", __name__)
-deprecate_blueprint(legacy)
+root = legacy("health_legacy")
 
 
 class StatusOut(Out):
@@ -194,14 +192,7 @@ def _unhealthy(code: str, error: str, data: AliveOut | ReadyOut | DeepOut) -> tu
     return out, 503, {"Retry-After": "1"}
 
 
-@legacy.after_request
-async def _point_to_successor(response: Response) -> Response:
-    response.headers["Deprecation"] = DEPRECATED_SINCE
-    response.headers["Link"] = f'</api/v1{request.path}>; rel="successor-version"'
-    return response
-
-
-for blueprint in (api, legacy):
+for blueprint in (api, root):
     blueprint.get("/health")(validate_response(Envelope[StatusOut])(health))
     blueprint.get("/health/deep")(validate_response(Unhealthy, 503)(validate_response(Envelope[DeepOut])(deep)))
     blueprint.get("/healthz")(validate_response(Unhealthy, 503)(validate_response(Envelope[AliveOut])(healthz)))

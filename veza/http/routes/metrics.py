@@ -1,0 +1,32 @@
+"""Metrics, for whoever collects them: open to all, unless `METRICS_TOKEN` is set, which then is their bearer token."""
+
+from __future__ import annotations
+
+import hmac
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
+from quart import Blueprint, Response
+from quart_schema import document_response
+
+from veza.domain.errors import Unauthenticated
+from veza.http.auth import bearer
+from veza.http.document import Exposed
+from veza.http.edge import seats
+from veza.http.legacy import legacy
+from veza.http.parts import parts
+
+api = Blueprint("metrics", __name__)
+root = legacy("metrics_legacy")
+
+
+async def get_metrics() -> Response:
+    """How requests, actors, the database's pool, the audit and the platform's work are doing, for Prometheus."""
+    token = parts().settings.metrics_token
+    if token and not hmac.compare_digest((bearer() or "").encode(), token.encode()):
+        raise Unauthenticated("Send the metrics' token (Authorization: Bearer).", code="invalid_token")
+    text = await parts().exposition.text(parts().metrics, parts().tree(), seats(), parts().outbox)
+    return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
+
+
+for blueprint in (api, root):
+    blueprint.get("/metrics")(document_response(Exposed)(get_metrics))
