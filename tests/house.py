@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import httpx
@@ -86,12 +87,18 @@ class House:
             await trio.sleep(0.02)  # polling over HTTP, as a client would; the condition is what is waited for
 
 
+PORTS = range(10_000, 32_000)  # below those that the kernel gives to whoever connects somewhere
+
+PICK = SystemRandom()  # several processes of tests pick at the same time
+
+
 def free_port() -> int:
-    """A port nobody listens on; the kernel does not give it out again for a while."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port nobody listens on."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port := PICK.choice(PORTS)))
+            return port
 
 
 QUICK = serve.ShutdownPlan(notice=0, drain=2, actors=2)

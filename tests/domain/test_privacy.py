@@ -14,7 +14,9 @@ from veza.domain.errors import Conflict
 from veza.domain.privacy import RECIPIENTS, Basis, Preference, Source, check_choice, is_news, may_share
 
 BUYER_OF_DATA = replace(RECIPIENTS[0], name="A broker", basis=Basis.SALE)
-SPEAKS = re.compile(r"^(?:import|from) (?:httpx|stripe|aiobotocore|botocore|boto3|obstore|h11|socket)\b", re.MULTILINE)
+SPEAKS = re.compile(
+    r"^(?:import|from) (?:httpx|stripe|aiobotocore|botocore|boto3|obstore|h11|socket|coredis)\b", re.MULTILINE
+)
 
 SPEAKS_TO_NOBODY = {"certificates"}  # says whom the others may speak to
 

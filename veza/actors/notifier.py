@@ -184,7 +184,7 @@ class Notifier(Actor[Messages, NotifierView]):
         self._show()
 
     async def _hang_up(self) -> None:
-        """Close the connections of who is banned. What they were told before still comes through."""
+        """Close the connections of who is banned. What they were told of it still comes through."""
         if not self._lines:
             return
         try:
@@ -195,6 +195,8 @@ class Notifier(Actor[Messages, NotifierView]):
             self._away = True
             return
         self._away = False
+        if banned:
+            await self._pass_on()  # what they are told of it was written with it, but may not have been looked for yet
         for user_id in banned:
             for line in self._lines.pop(user_id, ()):
                 line.send.close()

@@ -69,8 +69,16 @@ RECIPIENTS: Final = (
     Recipient(
         "The storage of files",
         "objects",
-        "the bytes of uploaded files, under names that tell nothing",
+        "the bytes of uploaded files and of exports, under names that tell nothing; of what is fetched by a link to it,"
+        " the file's name and type and the network address of who fetches it",
         "to keep files; only where the operator has set up a bucket",
+        Basis.SERVICE,
+    ),
+    Recipient(
+        "The counter of requests",
+        "limits",
+        "ids of users, hashes of what was typed to sign in, and network addresses, for as long as a limit lasts",
+        "to hold limits in several processes together; only where the operator has set up their own Redis",
         Basis.SERVICE,
     ),
     Recipient(
