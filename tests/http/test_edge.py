@@ -132,8 +132,17 @@ async def test_too_many_in_flight_are_shed_and_probes_and_webhooks_are_not(serve
     assert after.status_code == 200
 
 
-@pytest.mark.parametrize("target", [b"http://veza.example/healthz", b"HTTP://veza.example:80/healthz?a=b://c"])
-async def test_a_target_in_absolute_form_is_judged_by_the_path_that_it_reaches(serve: Serve, target: bytes) -> None:
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"http://veza.example/healthz",
+        b"HTTP://veza.example:80/healthz?a=b://c",
+        b"//api/v1/health",
+        b"///healthz",
+        b"http://veza.example//healthz",
+    ],
+)
+async def test_a_target_is_judged_by_the_path_that_it_reaches(serve: Serve, target: bytes) -> None:
     served = await serve(max_in_flight=1)
     with trio.fail_after(10):
         async with await served.connect() as holder:

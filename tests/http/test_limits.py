@@ -107,6 +107,8 @@ async def test_signing_in_and_up_have_limits_of_their_own(db: Database) -> None:
             assert [(await desk.login("Ann0")).status_code for _ in range(2)] == [200, 200]
             refused = await desk.http.post("/auth/login/", json={})
             assert refusal(refused) == (429, "rate_limited")
+            slashed = await desk.http.post(f"{desk.http.base_url.join('/')}/api/v1/auth/login", json={})
+            assert refusal(slashed) == (429, "rate_limited")
             assert '"login";r=0' in refused.headers["ratelimit"]
             assert (await look(desk)).status_code == 404
 
@@ -120,6 +122,8 @@ async def test_files_have_a_limit_of_their_own(db: Database) -> None:
                 for _ in range(2)
             ]
             assert [each.status_code for each in sent] == [404, 429]
+            shouted = {"Content-Type": "Multipart/Form-Data; boundary=x", **signed(ann.access)}
+            assert refusal(await desk.http.post("/nothing-here", headers=shouted)) == (429, "rate_limited")
             assert (await desk.http.post("/nothing-here", json={}, headers=signed(ann.access))).status_code == 404
 
 

@@ -178,7 +178,7 @@ class Edge:
             await self._app(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["path"] = _origin_form(scope["path"])
+        scope["path"] = _as_routed(scope["path"])
         trace = Trace(self._request_id(scope), scope["method"], do_not_sell=_says_not_to_sell(scope))
         _current.set(trace)
         _seats.set(self.seats)
@@ -277,11 +277,13 @@ class Edge:
             observe(trace)
 
 
-def _origin_form(path: str) -> str:
-    """The path of a target that was sent in absolute form (RFC 9112, 3.2.2), as the router takes it: whoever judges a
-    request by its path sees the one that it will reach."""
+def _as_routed(path: str) -> str:
+    """The path as the router takes it, which reads a target in absolute form (RFC 9112, 3.2.2) and many slashes at the
+    beginning as one: whoever judges a request by its path sees the one that it will reach."""
     _, absolute, rest = path.partition("://")
-    return f"/{rest.partition('/')[2]}" if absolute and not path.startswith("/") else path
+    if absolute and not path.startswith("/"):
+        path = f"/{rest.partition('/')[2]}"
+    return f"/{path.lstrip('/')}" if path.startswith("//") else path
 
 
 def _says_not_to_sell(scope: Scope) -> bool:

@@ -65,7 +65,7 @@ class Throttle:
                 claims.append(Claim(limits.login, site))
             elif path == REGISTER:
                 claims.append(Claim(limits.register, site))
-            elif _header(scope, b"content-type").startswith(FILES):
+            elif _header(scope, b"content-type").lower().startswith(FILES):
                 claims.append(Claim(limits.upload, user or site))
         return claims
 

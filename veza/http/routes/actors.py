@@ -6,6 +6,7 @@ database away. What is done is written to the audit first; with no database noth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime
 from enum import StrEnum
@@ -31,6 +32,8 @@ from veza.http.parts import parts
 
 ACTORS: Final = "/admin/actors"
 ONE: Final = f"{ACTORS}/<path:path>"
+
+INCARNATION: Final = re.compile(r"[0-9]{1,9}")  # nothing is restarted oftener
 
 api = Blueprint("actors", __name__)
 
@@ -243,7 +246,7 @@ def _meant() -> int:
     if header is None:
         raise PreconditionRequired("Say in If-Match which incarnation is meant, quoted: it may be another by now.")
     named = parse_etags(header).as_set()
-    if len(named) != 1 or not (digits := named.pop()).isdecimal():
+    if len(named) != 1 or not INCARNATION.fullmatch(digits := named.pop()):
         raise PreconditionFailed('If-Match names one incarnation, quoted, such as "3".')
     return int(digits)
 
