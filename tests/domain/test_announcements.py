@@ -80,7 +80,9 @@ def test_a_content_keeps_its_lines_and_loses_what_is_around_it() -> None:
     assert check_content("<b>not bold</b>") == "<b>not bold</b>"
 
 
-@pytest.mark.parametrize("text", ["", " \n ", "x" * (CONTENT_LENGTH + 1), "a\0b", "a\x1bb", "a\rb", "a\u202eb"])
+@pytest.mark.parametrize(
+    "text", ["", " \n ", "x" * (CONTENT_LENGTH + 1), "a\0b", "a\x1bb", "a\rb", "a\u202eb", "\u200b"]
+)
 def test_what_says_nothing_or_garbles_is_no_content(text: str) -> None:
     with pytest.raises(Invalid) as refused:
         check_content(text)

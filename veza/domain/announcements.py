@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from veza.domain.errors import Invalid
-from veza.domain.names import BIDI_CONTROLS, CONTROLS, check_line
+from veza.domain.names import BIDI_CONTROLS, CONTROLS, can_be_seen, check_line
 
 TITLE_LENGTH: Final = 200  # a line on a banner
 CONTENT_LENGTH: Final = 5000  # some paragraphs; every process keeps it, and every visitor is sent it
@@ -96,6 +96,8 @@ def check_content(content: str) -> str:
     kinds = {unicodedata.category(character) for character in content if character not in LAYOUT}
     if not kinds.isdisjoint(CONTROLS) or not BIDI_CONTROLS.isdisjoint(content):
         raise Invalid("The content has no control characters but ends of lines and tabs.", field="content")
+    if not can_be_seen(kinds):
+        raise Invalid("The content says something.", field="content")
     return content
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 from typing import Final
 
 from veza.domain.errors import Invalid
@@ -19,6 +20,11 @@ def check_line(text: str, noun: str) -> str:
     kinds = {unicodedata.category(character) for character in text}
     if not kinds.isdisjoint(CONTROLS) or not BIDI_CONTROLS.isdisjoint(text):
         raise Invalid(f"A {noun} has no control characters.", field=noun)
-    if not any(kind[0] in "LNPS" for kind in kinds):
+    if not can_be_seen(kinds):
         raise Invalid(f"A {noun} has at least one character that can be seen.", field=noun)
     return text
+
+
+def can_be_seen(kinds: Collection[str]) -> bool:
+    """Whether among characters of these general categories is one that leaves a mark."""
+    return any(kind[0] in "LNPS" for kind in kinds)

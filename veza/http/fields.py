@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
-from typing import Annotated
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -50,6 +50,10 @@ NewPassword = Annotated[
 WHOLE_NUMBER = re.compile(r"-?[0-9]{1,20}")
 MOMENT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(T[0-9:]{8}([.][0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2}))?", re.IGNORECASE)
 
+EARLIEST: Final = datetime.min.replace(tzinfo=UTC) + timedelta.resolution
+LATEST: Final = datetime.max.replace(tzinfo=UTC) - timedelta.resolution
+"""The first and the last moment of all are infinity to the database's driver, and come back without a zone."""
+
 
 def _digits(value: object) -> object:
     if isinstance(value, str) and not WHOLE_NUMBER.fullmatch(value):
@@ -61,7 +65,8 @@ def _moment(value: object) -> datetime:
     if isinstance(value, str) and MOMENT.fullmatch(value):
         with suppress(ValueError, OverflowError):  # the thirtieth of February; a year that is no year in UTC
             read = datetime.fromisoformat(value.upper())
-            return read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+            aware = read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+            return min(max(aware, EARLIEST), LATEST)
     raise ValueError("This is neither an RFC 3339 time (2026-02-23T12:00:00Z) nor a date (2026-02-23).")
 
 

@@ -75,6 +75,14 @@ async def test_what_is_deleted_is_gone_at_once_and_a_second_time_is_not_found(of
     ]
 
 
+async def test_one_from_the_first_moment_to_the_last_is_shown_like_any_other(office: Office) -> None:
+    made = await office.announce(starts_at="0001-01-01T00:00:00Z", ends_at="9999-12-31T23:59:59.9999999Z")
+    to_come = await office.announce(starts_at="9999-12-31T23:59:59.999999Z")
+    assert (made["status"], to_come["status"]) == ("active", "scheduled")
+    assert [each["id"] for each in data(await office.active())["announcements"]] == [made["id"]]
+    assert data(await office.house.get(ADMIN, office.admin))["announcements"] == [to_come, made]
+
+
 async def test_only_admins_see_all_and_make_and_delete(office: Office) -> None:
     made = await office.announce()
     for by, said in ((None, (401, "unauthenticated")), (office.ana, (403, "forbidden"))):
