@@ -17,6 +17,7 @@ from veza.domain.ids import Clock, NewId
 from veza.http.document import API
 from veza.http.edge import NEVER_SHED, RETRY_AFTER, ASGIApp, Receive, Scope, Send, Trace, answer, trace
 from veza.http.envelope import error_json
+from veza.http.maintenance import SIGNING_IN
 
 CHANGING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -48,8 +49,7 @@ class Recorder:
         if scope["type"] == "http" and is_audited(scope["method"], scope["path"]):
             current = trace()
             current.place = self._outbox.reserve()
-            # Money's callers come in all the same. While the database is away they are told so, and come again.
-            if not current.place and not scope["path"].startswith(NEVER_SHED):
+            if not current.place and not _comes_in_all_the_same(scope["path"]):
                 await _turn_away(current, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -76,6 +76,12 @@ class Recorder:
             finished.request_id,
             finished.address,
         )
+
+
+def _comes_in_all_the_same(path: str) -> bool:
+    """Money's callers: while the database is away they are told so, and come again. And whoever signs in: it takes an
+    admin to resume a keeper that is paused."""
+    return path.startswith(NEVER_SHED) or path.rstrip("/") in SIGNING_IN
 
 
 async def _turn_away(current: Trace, receive: Receive, send: Send) -> None:
