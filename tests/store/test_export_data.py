@@ -104,6 +104,18 @@ async def test_of_a_refund_and_a_review_each_side_sees_its_own_part(db: Database
     assert sellers["order_items"][0]["licence_key"] is None
 
 
+async def test_of_a_report_whose_content_it_is_sees_nothing_that_tells_who_made_it_or_when(
+    db: Database, belongings: Belongings
+) -> None:
+    ann = await belongings.person("ANN")
+    reports = (await everything(db, ann))["reports"]
+    [made] = [row for row in reports if row["reporter_id"] is not None]
+    [about] = [row for row in reports if row["reporter_id"] is None]
+    assert (made["id"] is None, made["created_at"] is None, made["reason"]) == (False, False, "ANN")
+    assert (about["owner_id"], about["action"], about["note"]) == (str(ann.id), "warn", "ANN")
+    assert (about["id"], about["created_at"], about["reason"]) == (None, None, None)  # an id tells when it was made
+
+
 async def test_an_unpaid_order_of_anothers_is_not_shown_to_its_seller(db: Database) -> None:
     market = Market.over(db)
     seller, buyer = await market.user(), await market.user()

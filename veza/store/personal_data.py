@@ -173,7 +173,7 @@ ACCOUNT: Final[Mapping[str, Table]] = {
         "What you reported, and what you were warned or banned for.",
         REPORTED,
         {
-            "id": "the report",
+            "id": "the report, if you made it",
             "reporter_id": "you, if you made it",
             "subject": "what it is about: user, product, review or stream",
             "content_id": "which one",
@@ -187,8 +187,11 @@ ACCOUNT: Final[Mapping[str, Table]] = {
         },
         {"content_type": "what its reporter called it", "decided_by": "which admin decided; it is another person"},
         {
-            **{column: f"CASE WHEN t.reporter_id = $1 THEN t.{column} END" for column in ("reporter_id", "reason")},
-            "created_at": "CASE WHEN t.reporter_id = $1 THEN t.created_at END",
+            # An id tells when it was made, and so perhaps by whom.
+            **{
+                column: f"CASE WHEN t.reporter_id = $1 THEN t.{column} END"
+                for column in ("id", "reporter_id", "reason", "created_at")
+            },
             **{column: f"CASE WHEN t.owner_id = $1 THEN t.{column} END" for column in ("owner_id", "action", "note")},
         },
     ),
