@@ -36,6 +36,10 @@ def test_what_a_browser_would_send_is_one(text: str) -> None:
         "ftp://veza.example",
         "file://",
         "https://[veza",
+        "https://bücher.example",
+        "https://veza .example",
+        "https://veza.example;https://app.veza.example",
+        "https://veza%2eexample",
     ],
 )
 def test_what_no_browser_would_send_is_none(text: str) -> None:

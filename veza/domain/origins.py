@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
 from urllib.parse import urlsplit
+
+HOST: Final = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+"""A name as it is looked up, so that one in another script is `xn--...`, or an address."""
 
 
 def is_web_origin(text: str) -> bool:
@@ -16,4 +21,4 @@ def is_web_origin(text: str) -> bool:
     host = parts.hostname or ""
     bracketed = f"[{host}]" if ":" in host else host
     written = f"{parts.scheme}://{bracketed}" + ("" if port is None else f":{port}")
-    return usual is not None and bool(host) and port != usual and "*" not in host and written == text
+    return usual is not None and HOST.fullmatch(host) is not None and port != usual and written == text
