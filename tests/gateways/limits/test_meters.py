@@ -203,6 +203,29 @@ async def test_a_redis_that_hangs_holds_a_request_up_for_a_moment_and_the_next_n
     assert told(lines) == ["redis_away", "redis_back"]
 
 
+@UNCLOSED
+async def test_a_redis_that_answers_and_writes_nothing_is_away_until_it_writes(
+    server: RedisServer, lines: list[Any]
+) -> None:
+    with trio.fail_after(20):
+        async with InRedis.open(server.url, InMemory()) as meter, Redis.from_url(server.url) as redis:
+            await redis.config_set({"maxmemory": 1})
+            assert [await allowed(meter, Claim(ONE, "ann")) for _ in range(2)] == [True, False]
+            while await refused_writes(redis) < 2:  # noqa: ASYNC110 - Redis announces it to nobody
+                await trio.sleep(0.05)
+            assert told(lines) == ["redis_away"]
+            await redis.config_set({"maxmemory": 0})
+            await until_back(meter)
+            assert await allowed(meter, Claim(ONE, "ann"))
+    assert told(lines) == ["redis_away", "redis_back"]
+
+
+async def refused_writes(redis: Redis[Any]) -> int:
+    """How many of our looks were refused so far."""
+    statistics = (await redis.info("commandstats")).get("cmdstat_set", {})
+    return int(statistics.get("rejected_calls", 0)) if isinstance(statistics, dict) else 0
+
+
 async def test_who_gives_up_in_the_middle_takes_no_connection_along(server: RedisServer, lines: list[Any]) -> None:
     with trio.fail_after(20):
         async with InRedis.open(server.url, InMemory()) as meter:

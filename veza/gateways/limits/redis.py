@@ -24,6 +24,7 @@ ANSWER_SECONDS: Final = 0.25  # it is near and takes a millisecond: what is slow
 PAUSE_SECONDS: Final = 1.0  # between two looks whether it is back
 CONNECTIONS: Final = 4  # a request is sent without waiting for the answer to the one before, so that one serves many
 PREFIX: Final = "veza:limit:"  # of its keys: other programs may keep theirs beside them
+LOOK: Final = f"{PREFIX}look"  # what is written to see whether it is back
 
 TAKE: Final = """
 local time = redis.call('TIME')
@@ -129,7 +130,9 @@ class InRedis:
             try:
                 async with self._client() as redis:
                     with trio.fail_after(ANSWER_SECONDS * 2):
-                        await redis.ping()
+                        await redis.set(
+                            LOOK, "1", px=1
+                        )  # one that is full or a replica answers a ping, and counts nothing
                     self._redis = redis
                     self._tell(None)
                     task_status.started()
