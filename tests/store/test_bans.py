@@ -18,7 +18,7 @@ from tests.store.selling import Market
 from veza.domain.accounts import Credentials, Role, Session, SessionEnd, User
 from veza.domain.audit import By
 from veza.domain.bans import Banned, Standing
-from veza.domain.catalog import Listing, is_open_to
+from veza.domain.catalog import Listing, ProductFile, is_open_to
 from veza.domain.errors import Conflict, Invalid, NotFound, Unauthenticated
 from veza.domain.payments import OrderStatus
 from veza.domain.payouts import HoldReason, TransferStatus
@@ -208,6 +208,18 @@ async def test_what_was_under_way_adds_nothing_in_the_name_of_who_was_banned_mea
         await streams.newest_or(stream)
     await court.lift(ann.id)
     assert await streams.newest_or(stream) == stream
+
+
+async def test_a_file_that_was_on_its_way_is_not_added_to_what_a_banned_seller_sold(court: Court) -> None:
+    market = Market.over(court.db)
+    seller = await market.user()
+    product = await market.product(seller)
+    file = ProductFile(market.new_id(), product, "1" * 64, "late.wav", "audio/wav", 4, court.people.clock())
+    await court.ban(seller)
+    with pytest.raises(Unauthenticated):
+        await Catalog(court.db).add_file(file, lambda product: None)
+    await court.lift(seller)
+    await Catalog(court.db).add_file(file, lambda product: None)
 
 
 # -- admins ------------------------------------------------------------------------------------------------------------

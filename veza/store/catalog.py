@@ -28,7 +28,7 @@ from veza.domain.catalog import (
     words_of,
     words_of_product,
 )
-from veza.domain.errors import NotFound
+from veza.domain.errors import NotFound, Unauthenticated
 from veza.domain.media import Media, MediaKind
 from veza.store.banned import BANNED
 from veza.store.bridge import Database, Record, Transaction
@@ -78,6 +78,12 @@ SELECT EXISTS (SELECT FROM order_items i JOIN orders o ON o.id = i.order_id
 FILES: Final = """
 SELECT id, product_id, object_key, filename, content_type, size_bytes, created_at
 FROM product_files WHERE product_id = $1 ORDER BY created_at, id
+"""
+
+# Whether its seller is banned, which then stays so until the transaction is over. It is asked before the product's row
+# is locked, as erasing takes the two in this order.
+SELLER_BANNED: Final = """
+SELECT u.banned_until > now() IS TRUE FROM users u JOIN products p ON p.seller_id = u.id WHERE p.id = $1 FOR SHARE OF u
 """
 
 INSERT_FILE: Final = """
@@ -231,8 +237,14 @@ class Catalog:
                 await tx.execute("DELETE FROM products WHERE id = $1", product_id)
 
     async def add_file(self, file: ProductFile, allow: Callable[[Product], None]) -> None:
-        """Write a new deliverable. Raises NotFound, Conflict when there are too many, and what ``allow`` raises."""
+        """Write a new deliverable. Raises NotFound, Conflict when there are too many, and what ``allow`` raises.
+
+        Raises Unauthenticated where its seller was banned while it was on its way: those who bought the product would
+        be given it.
+        """
         async with self._db.transaction() as tx:
+            if await tx.fetchval(SELLER_BANNED, file.product_id):
+                raise Unauthenticated("This session is over; sign in again.", code="session_over")
             allow(await _lock(tx, file.product_id))
             check_new_file(await _deliverables(tx, file.product_id))
             f = file
