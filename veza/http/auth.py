@@ -19,6 +19,7 @@ from veza.domain.accounts import Role, User
 from veza.domain.audit import By
 from veza.domain.errors import Forbidden, Unauthenticated
 from veza.domain.refunds import Asker
+from veza.http.body import VezaRequest
 from veza.http.edge import trace
 from veza.http.parts import Parts, parts
 from veza.http.privacy import heed
@@ -76,6 +77,7 @@ def login_required(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]
     @wraps(view)
     async def signed_in(*args: P.args, **kwargs: P.kwargs) -> R:
         await _require()
+        _and_once_the_body_is_here(_require)
         return await view(*args, **kwargs)
 
     return _documented(signed_in)
@@ -86,8 +88,8 @@ def admin_only(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
 
     @wraps(view)
     async def as_admin(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not (await _require()).is_admin:
-            raise Forbidden("Only an admin may do this.")
+        await _require_admin()
+        _and_once_the_body_is_here(_require_admin)
         return await view(*args, **kwargs)
 
     return _documented(as_admin)
@@ -146,6 +148,23 @@ async def _require() -> Caller:
     if found is None:
         raise Unauthenticated("Sign in first: send an access token (Authorization: Bearer).")
     return found
+
+
+async def _require_admin() -> Caller:
+    found = await _require()
+    if not found.is_admin:
+        raise Forbidden("Only an admin may do this.")
+    return found
+
+
+def _and_once_the_body_is_here(check: Callable[[], Awaitable[Caller]]) -> None:
+    """Have it checked again after a body that took its time: who is put out meanwhile does nothing more by it."""
+
+    async def again() -> None:
+        g.pop("caller", None)
+        await check()
+
+    cast("VezaRequest", request).ask_again = again
 
 
 async def _require_lately() -> Caller:

@@ -6,7 +6,7 @@ reader states its limit, and nothing is believed of a length that was announced:
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -108,6 +108,8 @@ class VezaRequest(TrioRequest):
 
     body_class = PulledBody
     body: PulledBody
+    ask_again: Callable[[], Awaitable[None]] | None = None
+    """Whether its sender may still come in, asked when their body is here, if it kept us waiting."""
 
     @cached_property
     def args(self) -> MultiDict[str, str]:
@@ -123,7 +125,10 @@ class VezaRequest(TrioRequest):
         """
         if self._cached_json[False] is not Ellipsis:
             return self._cached_json[False]
+        late = not self.body.complete
         raw = await self.body
+        if late and self.ask_again is not None:
+            await self.ask_again()
         if raw and not (force or self.is_json):
             raise UnsupportedMediaType("The body must be JSON (Content-Type: application/json).")
         self._cached_json[False] = value = _read_json(raw) if raw else {}

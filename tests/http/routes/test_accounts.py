@@ -59,6 +59,31 @@ async def office(house: House) -> AsyncIterator[Office]:
         yield Office(house, Shop(house), admin, ana, ben)
 
 
+# -- who was let in and is put out -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("put_out", "told"), [("role", (403, "forbidden")), ("ban", (401, "session_over"))])
+async def test_an_admin_whose_body_comes_after_they_were_put_out_does_nothing_more(
+    office: Office, put_out: str, told: tuple[int, str]
+) -> None:
+    await office.house.put(f"{USERS}/{office.ana.id}/role", office.admin, json={"role": "admin"})
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'{"role":'
+        await office.house.get(USERS, office.admin)  # what came before it has been let in
+        if put_out == "ban":
+            await office.ban(office.ana)
+        else:
+            await office.house.put(f"{USERS}/{office.ana.id}/role", office.admin, json={"role": "user"})
+        yield b'"admin"}'
+
+    head = {"Content-Type": "application/json"}
+    late = await office.house.put(f"{USERS}/{office.ben.id}/role", office.ana, content=slowly(), headers=head)
+    assert refusal(late) == told
+    admins = data(await office.house.get(f"{USERS}?role=admin&banned=false", office.admin))["users"]
+    assert [each["id"] for each in admins] == [office.admin.id]
+
+
 # -- the list and roles ------------------------------------------------------------------------------------------------
 
 
