@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -296,6 +297,17 @@ async def test_a_file_that_is_gone_while_its_row_stands_is_a_failure_and_loudly_
         with structlog.testing.capture_logs() as lines, pytest.raises(ObjectMissing):
             await home.export(ann)
     [line] = [line for line in lines if line["event"] == "export_object_missing"]
+    assert (line["log_level"], line["table"], line["object_key"]) == ("error", "gear_documents", key)
+
+
+async def test_a_file_that_lost_a_part_is_a_failure_and_loudly_told(db: Database, tmp_path: Path) -> None:
+    async with open_home(db, tmp_path) as home:
+        ann = await home.person()
+        key: str = await db.fetchval("SELECT object_key FROM gear_documents")
+        os.truncate(tmp_path / "sha256" / key[:2] / key, 3)
+        with structlog.testing.capture_logs() as lines, pytest.raises(ObjectMissing):
+            await home.export(ann)
+    [line] = [line for line in lines if line["event"] == "export_object_damaged"]
     assert (line["log_level"], line["table"], line["object_key"]) == ("error", "gear_documents", key)
 
 

@@ -130,7 +130,7 @@ class Contents:
         """Put everything into the archive.
 
         Raises StoreError, Unavailable and what else reading objects raises; ObjectMissing where a row names bytes that
-        are gone, which is logged: it is a loss, and somebody has to look.
+        are gone, or not as many as it says, which is logged: it is a loss, and somebody has to look.
         """
         await self._data.write_papers(self._user_id)
         async with self._data.moment(self._user_id) as moment:
@@ -197,7 +197,11 @@ class Contents:
                 self._leave_out(held)
                 return
             path = self._names.unique(path_of(held))
-            await archive.add(Entry(path, held.modified, size), _Counted(chunks, self._tally))
+            counted = _Counted(chunks, self._tally)
+            await archive.add(Entry(path, held.modified, size), counted)
+        if counted.size_bytes != size:
+            log.error("export_object_damaged", table=held.table, id=str(held.id), object_key=held.object_key)
+            raise ObjectMissing(held.object_key)
         self._tally.count(files=1)
         self._listed.add(Listed(path, KINDS[held.source], held.table, str(held.id), held.version, size))
         for snapshot, version in zip(held.snapshots, held.snapshot_versions, strict=True):
@@ -335,6 +339,7 @@ class _Counted:
     """A file's chunks, counted as they pass."""
 
     def __init__(self, chunks: AsyncIterator[bytes], tally: Tally) -> None:
+        self.size_bytes = 0
         self._chunks = chunks
         self._tally = tally
 
@@ -343,5 +348,6 @@ class _Counted:
 
     async def __anext__(self) -> bytes:
         chunk = await anext(self._chunks)
+        self.size_bytes += len(chunk)
         self._tally.count(size_bytes=len(chunk))
         return chunk
