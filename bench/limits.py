@@ -1,8 +1,9 @@
 """A thousand attempts to sign in a second, from one address, against ``GET /health`` meanwhile.
 
 The server is a process of its own with all that stands before the framework; the flood is one as well, bounded in its
-connections and its rate. What is compared is how long the slowest of a hundred looks at the health takes, with the
-flood and without. The server's memory is looked at before and after. On two cores the flood's own work weighs as well.
+connections and its rate, and comes at random. What is compared is how long the slowest of a hundred looks at the health
+takes, with the flood and without. The server's memory is looked at before and after. On two cores the flood's own work
+weighs as well.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ trio.run(main)
 
 FLOOD = f"""
 import sys
+from random import Random
 from time import perf_counter
 import trio
 from bench.load import Connection
@@ -56,7 +58,7 @@ from bench.load import Connection
 BODY = b'{{"email": "nobody@veza.example", "password": "not-theirs-1"}}'
 REQUEST = (b"POST /api/v1/auth/login HTTP/1.1\\r\\nHost: bench\\r\\nContent-Type: application/json\\r\\n"
            b"Content-Length: %d\\r\\n\\r\\n" % len(BODY)) + BODY
-asked = 0
+asked, random = 0, Random(1)
 
 async def one(port, every):
     global asked
@@ -64,7 +66,8 @@ async def one(port, every):
     while True:
         await connection.ask()
         asked += 1
-        due = max(due + every, perf_counter() - 1)  # what was missed is made good for a second, and no longer
+        # At random, as those come who do not know of each other. What was missed is made good for a second, no longer.
+        due = max(due + random.expovariate(1 / every), perf_counter() - 1)
         await trio.sleep(max(due - perf_counter(), 0))
 
 async def tell():
