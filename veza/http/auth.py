@@ -100,8 +100,7 @@ def lately_admin(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
 
     @wraps(view)
     async def as_admin(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not (await _require_lately()).is_admin:
-            raise Forbidden("Only an admin may do this.")
+        _checked_admin(await _require_lately())
         return await view(*args, **kwargs)
 
     return _documented(as_admin)
@@ -151,7 +150,10 @@ async def _require() -> Caller:
 
 
 async def _require_admin() -> Caller:
-    found = await _require()
+    return _checked_admin(await _require())
+
+
+def _checked_admin(found: Caller) -> Caller:
     if not found.is_admin:
         raise Forbidden("Only an admin may do this.")
     return found

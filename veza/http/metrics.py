@@ -9,6 +9,7 @@ good by whoever collects them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final, Literal
 
 import trio
@@ -55,7 +56,7 @@ class Requests:
 
 
 class Exposition:
-    """The registry of one process, and what is read off when it is asked for. Bind the rest once it is there."""
+    """The registry of one process, and what is read off when it is asked for."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -76,12 +77,9 @@ class Exposition:
         """The platform's work, at most WORK_SECONDS old; None while the database does not say."""
         async with self._lock:
             if trio.current_time() - self._looked_at >= WORK_SECONDS:
-                self._work = None
-                with trio.move_on_after(LOOK_SECONDS):
-                    try:
-                        self._work = await metrics.work()
-                    except StoreError:
-                        self._work = None  # said by `veza_database_up`
+                self._work = None  # which `veza_database_up` tells of, unless it becomes known
+                with trio.move_on_after(LOOK_SECONDS), suppress(StoreError):
+                    self._work = await metrics.work()
                 self._looked_at = trio.current_time()
             return self._work
 

@@ -130,9 +130,8 @@ class InRedis:
             try:
                 async with self._client() as redis:
                     with trio.fail_after(ANSWER_SECONDS * 2):
-                        await redis.set(
-                            LOOK, "1", px=1
-                        )  # one that is full or a replica answers a ping, and counts nothing
+                        # One that is full, or a replica, answers a ping as well, and counts nothing.
+                        await redis.set(LOOK, "1", px=1)
                     self._redis = redis
                     self._tell(None)
                     task_status.started()
