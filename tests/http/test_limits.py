@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from ipaddress import ip_network
+from random import Random
 from typing import Any
 from uuid import uuid4
 
 import httpx
+import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.http.conftest import until
+from tests.http.conftest import NOON, until
 from tests.http.desk import Desk, open_desk, refusal, signed
+from veza.domain.ids import IdMint
 from veza.domain.limits import Limit, Limits
 from veza.domain.maintenance import Maintenance
 from veza.gateways.limits.memory import InMemory
 from veza.http.app import create_app
-from veza.http.limits import is_limited
+from veza.http.edge import Edge, Receive, Scope, Send
+from veza.http.limits import PATIENCE_SECONDS, Line, is_limited
 from veza.store.bridge import Database
 
 TIGHT = Limits(
@@ -156,6 +162,58 @@ async def test_a_person_at_a_page_is_told_on_a_page(db: Database) -> None:
     assert answer.status_code == 429
     assert answer.headers["content-type"].startswith("text/html")
     assert "You ask too often" in answer.text
+
+
+@dataclass
+class House:
+    """An edge around a handler that works until it may stop, and one for those who asked too often."""
+
+    finish: trio.Event = field(default_factory=trio.Event)
+    line: Line = field(default_factory=Line)
+    told: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._edge = Edge(self._handle, new_id=IdMint(lambda: NOON, Random(1)), max_in_flight=9, leaving=trio.Event())
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/work":
+            await self.finish.wait()
+        else:
+            await self.line.stand()
+            self.told.append(trio.current_time())
+
+    async def ask(self, path: str) -> None:
+        async def nothing(_message: Any = None) -> Any:
+            """Neither end says anything here."""
+
+        await self._edge(
+            {"type": "http", "method": "GET", "path": path, "headers": [], "client": None}, nothing, nothing
+        )
+
+
+async def test_who_asked_too_often_is_told_when_nobody_else_is_worked_for(autojump_clock: MockClock) -> None:
+    house = House()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.ask, "/work")
+        await wait_all_tasks_blocked()
+        for _ in range(3):
+            nursery.start_soon(house.ask, "/over")
+        await wait_all_tasks_blocked()
+        assert house.told == []
+        house.finish.set()
+        await wait_all_tasks_blocked()
+        assert house.told == [trio.current_time()] * 3
+
+
+async def test_nobody_stands_in_line_for_longer_than_patience_lasts(autojump_clock: MockClock) -> None:
+    house = House()
+    async with trio.open_nursery() as nursery:
+        began = trio.current_time()
+        for path in ("/work", "/over", "/over", "/over"):
+            nursery.start_soon(house.ask, path)
+        await until(lambda: len(house.told) == 3)
+        house.finish.set()
+    assert house.told == [pytest.approx(began + PATIENCE_SECONDS, abs=0.01)] * 3
 
 
 NEVER = ("/health", "/health/deep", "/healthz", "/readyz", "/metrics")

@@ -107,6 +107,7 @@ class Seats:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.taken = 0
+        self._waiting = trio.lowlevel.ParkingLot()
 
     @property
     def full(self) -> bool:
@@ -121,6 +122,13 @@ class Seats:
         if trace.seated:
             trace.seated = False
             self.taken -= 1
+            if not self.taken:
+                self._waiting.unpark_all()
+
+    async def empty(self) -> None:
+        """Wait until nobody is being worked for: a moment's truth."""
+        if self.taken:
+            await self._waiting.park()
 
 
 _seats: ContextVar[Seats] = ContextVar("veza_seats")

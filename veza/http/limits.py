@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Final
 
+import trio
+
 from veza.domain.errors import Unauthenticated
 from veza.domain.limits import Claim, Limit, Verdict, refused, site_of, too_often, whole_seconds
 from veza.gateways.limits import Meter
@@ -18,7 +20,7 @@ from veza.http import errors
 from veza.http.auth import bearer_in
 from veza.http.document import API
 from veza.http.doors import turn_away
-from veza.http.edge import NEVER_SHED, ASGIApp, Receive, Scope, Send, trace
+from veza.http.edge import NEVER_SHED, ASGIApp, Receive, Scope, Send, seats, trace
 from veza.http.parts import Parts
 from veza.http.routes.live_status import POLLED
 from veza.http.tokens import TokenType
@@ -27,6 +29,29 @@ LOGIN: Final = f"{API}/auth/login"
 REGISTER: Final = f"{API}/auth/register"
 SENDING: Final = frozenset({"POST", "PUT"})
 FILES: Final = b"multipart/form-data"
+
+PATIENCE_SECONDS: Final = 0.05
+"""Who asked too often is told so this much later at most, if others are being worked for: nobody's client minds, and it
+is longer than most answers take."""
+
+
+class Line:
+    """Where those stand who asked too often: they are told when nobody else is being worked for, and one after another.
+
+    A crowd of them is so held up by the others, not the others by the crowd. None waits for another one's client.
+    """
+
+    def __init__(self) -> None:
+        self._front = trio.Lock()
+
+    async def stand(self) -> None:
+        """Wait for one's turn, at most ``PATIENCE_SECONDS`` longer than it takes to tell those in front."""
+        until = trio.current_time() + PATIENCE_SECONDS
+        seats().give_back(trace())
+        async with self._front:
+            with trio.CancelScope(deadline=until):
+                await seats().empty()
+            await trio.lowlevel.checkpoint()  # whoever has come meanwhile is looked after before the next in line
 
 
 class Throttle:
@@ -40,6 +65,7 @@ class Throttle:
         self._parts = parts
         self._meter = meter
         self._polls = InMemory()
+        self._line = Line()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not is_limited(scope["path"]):
@@ -54,6 +80,7 @@ class Throttle:
         if worst is None:
             await self._app(scope, receive, send)
         else:
+            await self._line.stand()
             await turn_away(errors.describe(too_often(worst)), scope, receive, send)
 
     def _claims(self, scope: Scope) -> list[Claim]:
