@@ -1,4 +1,4 @@
-"""One PostgreSQL for the whole run, and a fresh migrated database for each test that asks for one."""
+"""One PostgreSQL and one browser for the whole run; a fresh migrated database for each test that asks for one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.browser import Browser, Tab, artifacts, open_browser
 from tests.buckets import S3, STORES, open_store, s3_server
 from tests.house import House, running_house
 from veza.gateways.objects import Objects
@@ -20,6 +21,15 @@ from veza.store.embedded import embedded_dsn
 from veza.store.migrate import migrate
 
 FAST = ("fsync = off", "autovacuum = off", "synchronous_commit = off", "full_page_writes = off")
+
+
+def pytest_configure() -> None:
+    artifacts()  # before there are several processes, which are to have one folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if artifacts().is_dir():
+        terminalreporter.write_line(f"To look at: {artifacts()}")
 
 
 @dataclass
@@ -88,6 +98,20 @@ async def house(dsn: str, tmp_path: Path) -> AsyncIterator[House]:
     """The whole composition over a fresh database and a sandbox of its own, serving on loopback."""
     async with running_house(dsn, tmp_path) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A browser for the whole run; each page that it opens is fresh."""
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def tab(browser: Browser, house: House) -> AsyncIterator[Tab]:
+    """A page to look at the house with, in which nothing may go wrong."""
+    async with browser.open(house.url) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
