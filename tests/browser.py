@@ -136,7 +136,7 @@ class Browser:
         return self._chromium.version
 
     @asynccontextmanager
-    async def open(self, url: str, *others: str, expected: Collection[str] = ()) -> AsyncIterator[Tab]:
+    async def open(self, url: str, *others: str, expected: tuple[str, ...] = ()) -> AsyncIterator[Tab]:
         """A page to look at the site at an address with, whose paths are below that.
 
         At the end of the block the test fails for everything that went wrong in the page: a warning or an error in its
@@ -168,7 +168,7 @@ class Browser:
         return tab
 
 
-def judged(problems: Sequence[str], expected: Collection[str]) -> list[str]:
+def judged(problems: Sequence[str], expected: tuple[str, ...]) -> list[str]:
     """What is wrong with what was heard: each problem that nobody expected, and what was expected and did not come."""
     surprises = [problem for problem in problems if not any(words in problem for words in expected)]
     missing = [words for words in expected if not any(words in problem for problem in problems)]

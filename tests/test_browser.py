@@ -139,15 +139,15 @@ async def test_a_request_that_the_page_gives_up_itself_is_no_problem(browser: Br
 async def test_what_a_test_expects_is_no_complaint(browser: Browser, site: Site) -> None:
     site.script = "await fetch('/missing')"
     with trio.fail_after(60):
-        async with browser.open(site.url, expected=["status of 404"]) as tab:
+        async with browser.open(site.url, expected=("status of 404",)) as tab:
             await tab.do(visits(tab.page))
 
 
 def test_only_what_is_expected_is_let_pass_and_it_has_to_come() -> None:
     heard = ["console error: 503 http://x/", "uncaught: null"]
-    assert judged(heard, ["503", "null"]) == []
-    assert judged(heard, ["503"]) == ["uncaught: null"]
-    assert judged([], ["503"]) == ["expected, but did not come: 503"]
+    assert judged(heard, ("503", "null")) == []
+    assert judged(heard, ("503",)) == ["uncaught: null"]
+    assert judged([], ("503",)) == ["expected, but did not come: 503"]
 
 
 async def test_who_fails_anyway_is_told_of_the_problems_beside_their_own(browser: Browser, site: Site) -> None:

@@ -126,8 +126,21 @@ async def test_a_stream_that_is_off_air_shuts_nobody_out(house: House, tab: Tab)
 
 async def test_a_stream_that_is_not_there_shuts_nobody_out(browser: Browser, house: House) -> None:
     with trio.fail_after(60):
-        async with browser.open(house.url, expected=["the server responded with a status of 404"]) as tab:
+        async with browser.open(house.url, expected=("the server responded with a status of 404",)) as tab:
             await tab.do(tab.page.goto(f"/watch/{uuid4()}"))
             await tab.do(expect(tab.page.get_by_role("heading")).to_have_text("There is no such stream."))
             await tab.axe()
             await tab.screenshot("watch-not-found")
+
+
+async def test_a_page_under_maintenance_shuts_nobody_out_but_for_now(browser: Browser, house: House) -> None:
+    with trio.fail_after(60):
+        on = await house.put(
+            "/admin/maintenance", await house.admin(), json={"enabled": True, "message": "Back at one."}
+        )
+        assert on.status_code == 200, on.text
+        async with browser.open(house.url, expected=("the server responded with a status of 503",)) as tab:
+            await tab.do(tab.page.goto(f"/watch/{uuid4()}"))
+            await tab.do(expect(tab.page.get_by_text("Back at one.")).to_be_visible())
+            await tab.axe()
+            await tab.screenshot("watch-maintenance")
