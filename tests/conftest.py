@@ -56,6 +56,18 @@ class Server:
     def drop(self, name: str) -> None:
         self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
+    @contextmanager
+    def away(self, dsn: str) -> Iterator[None]:
+        """The database takes no connection, and those there were are gone."""
+        name = dsn.partition("?")[0].rpartition("/")[2]
+        self.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        with psycopg.connect(self.dsn) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        try:
+            yield
+        finally:
+            self.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
 
 @contextmanager
 def server_directory() -> Iterator[Path]:

@@ -20,6 +20,7 @@ from veza.actors import flags, maintenance
 from veza.actors.audit import Outbox
 from veza.actors.core import State
 from veza.actors.export_contents import Sources
+from veza.actors.lookout import Trends
 from veza.actors.queue import Leases
 from veza.actors.refs import Refs
 from veza.domain.accounts import User
@@ -73,6 +74,7 @@ from veza.store.live import LiveRows
 from veza.store.maintenance import MaintenanceRows
 from veza.store.metrics import Metrics
 from veza.store.notifications import Notifications
+from veza.store.operations import Operations
 from veza.store.orders import Orders
 from veza.store.orphans import Orphans
 from veza.store.payments import Payments
@@ -136,7 +138,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
         disputes = Disputes(database, new_id, delay)
         on_air, notifications = LiveRows(database, new_id()), Notifications(database)
         exports, orphans = ExportRows(database, new_id), Orphans(database)
-        audit, outbox = AuditRows(database), Outbox()
+        audit, outbox, trends = AuditRows(database), Outbox(), Trends()
         announcements = AnnouncementRows(database, new_id)
         root, refs = tree(
             TreeParts(
@@ -173,6 +175,7 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
                 announcements=announcements,
                 audit=audit,
                 outbox=outbox,
+                trends=trends,
                 audit_retention_days=settings.audit_retention_days,
             )
         )
@@ -226,7 +229,9 @@ async def house(settings: Settings, dsn: str) -> AsyncIterator[House]:
             exports=exports,
             audit=audit,
             outbox=outbox,
+            trends=trends,
             metrics=Metrics(database),
+            operations=Operations(database),
             privacy=PrivacyRows(database),
             announcements=announcements,
             meter=meter,

@@ -282,6 +282,8 @@ A whole sale is in README.md, "A tour". To begin with:
   curl -s {base}/api/v1/auth/login -H 'Content-Type: application/json' \\
        -d '{{"email":"{SELLER.email}","password":"{SELLER.password}"}}'
 
+The operator's console, as {ADMIN.name}: {base}/console
+
 {live}
 
 The sandbox's Stripe is on 127.0.0.1:{ports.stripe}, its Hyperswitch on 127.0.0.1:{ports.hyperswitch}.

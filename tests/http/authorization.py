@@ -6,6 +6,8 @@ A row is a route under ``/api/v1``, or a page at the root; the legacy routes at 
   has it, or who knows a provider's or an ingest server's secret; an **admin** owns nothing either.
 - **stale** tokens have expired, are refresh tokens, or are of a session that was ended, or of who was banned or erased:
   `refused` with 401 and the code that says which (STALE), or `ignored`, so that their bearer is nobody.
+- The **console** heeds no token but its own cookie's: to all of them it is a door (`console/test_doors` walks it by
+  cookies).
 - During **maintenance** what is `closed` answers 503 `maintenance` to all but admins; what is `open` stays as it is;
   a `page` is closed too, and tells its errors in HTML; `signing` in is for an admin's credentials alone.
 
@@ -201,6 +203,22 @@ POST /users/me/privacy/opt-out                                    401     200   
 POST /webhooks/hyperswitch                                        forged  forged  200     forged  ignored open
 POST /webhooks/stripe                                             forged  forged  200     forged  ignored open
 
+GET /console                                                      303     303     303     303     ignored open
+GET /console/:name                                                303     303     303     303     ignored open
+GET /console/actors/:path                                         303     303     303     303     ignored open
+GET /console/live/:name                                           303     303     303     303     ignored open
+GET /console/login                                                200     200     200     200     ignored open
+POST /console/login                                               303     303     303     303     ignored open
+POST /console/actors/:path                                        door    door    door    door    ignored open
+POST /console/logout                                              door    door    door    door    ignored open
+POST /console/moderation/:report_id                               door    door    door    door    ignored open
+GET /console/payouts/:transfer_id                                 303     303     303     303     ignored open
+POST /console/payouts/:transfer_id/hold                           door    door    door    door    ignored open
+POST /console/payouts/:transfer_id/release                        door    door    door    door    ignored open
+POST /console/payouts/:transfer_id/retry                          door    door    door    door    ignored open
+POST /console/switches/flags/:name                                door    door    door    door    ignored open
+POST /console/switches/maintenance                                door    door    door    door    ignored open
+
 GET /.well-known/gpc.json                                         200     200     200     200     ignored closed
 
 GET /openapi.json                                                 200     200     200     200     ignored closed
@@ -252,7 +270,7 @@ TABLE: Final[Mapping[str, str]] = {"": ROUTES, "a draft": DRAFTS, "its seller": 
 """By what stands in brackets behind the route where one reads of it."""
 
 CODES: Final = {"401": "unauthenticated", "403": "forbidden", "404": "not_found", "503": "maintenance"}
-WORDS: Final = {"forged": "401 bad_signature", "unowned": "403 not_bought"}
+WORDS: Final = {"door": "401 page", "forged": "401 bad_signature", "unowned": "403 not_bought"}
 
 STALE: Final[Mapping[Stale, str]] = {
     Stale.EXPIRED: "401 token_expired",

@@ -66,6 +66,7 @@ THINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "/admin/users/": {"user_id": "user"},
     "/users/:user_id": {"user_id": "user"},
     "/users/me/": {"export_id": "export"},
+    "/console/": {"report_id": "report", "transfer_id": "transfer"},
     "/watch/": {"stream_id": "stream"},
 }
 """By the beginning of a path: each parameter's thing in the world."""
@@ -256,6 +257,11 @@ async def _login(world: World, occasion: Occasion, call: Call) -> None:
     name = {Who.ANOTHER: "zoe"}.get(occasion.who, "ana")
     email = ADMIN_EMAIL if occasion.who is Who.ADMIN else f"{name}@veza.example"
     call.sent["json"] = {"email": email, "password": PASSWORD}
+
+
+@makes("POST /console/login")
+async def _come_to_the_console(_world: World, _occasion: Occasion, call: Call) -> None:
+    call.sent["data"] = {"email": ADMIN_EMAIL, "password": PASSWORD}
 
 
 @makes("POST /auth/refresh")

@@ -67,6 +67,7 @@ class Walk:
             if "event-stream" not in answer.headers["content-type"]:  # that one does not end
                 await answer.aread()
                 self.hold_against_the_document(row, path, answer)
+        self.world.house.http.cookies.clear()  # a token is all that the next one shows
         return answer, outcome_of(answer)
 
     def hold_against_the_document(self, row: Row, path: str, answer: httpx.Response) -> None:

@@ -15,6 +15,7 @@ from veza.domain.errors import Invalid
 from veza.http import errors
 from veza.http.audit import Recorder
 from veza.http.body import Connection, VezaRequest
+from veza.http.console import actions, entry, pages
 from veza.http.cors import Cors
 from veza.http.deadline import seconds_for
 from veza.http.document import API, document
@@ -114,6 +115,9 @@ LEGACY = (
 
 PAGES = (
     watch.pages,
+    entry.console,
+    pages.console,
+    actions.console,
     privacy.pages,
 )  # fmt: skip
 """Served at the root: HTML, and what browsers look for at a well-known place; no part of the API's document."""

@@ -25,8 +25,10 @@ SKIPPED: Final = (
     *(prefix + path for prefix in ("", API) for path in ("/health", "/metrics", "/swagger")),
     f"{API}/admin/",
     f"{API}/hooks/",
+    *(f"/console/{page}/" for page in ("actors", "payouts", "moderation", "switches")),
 )
-"""What begins so gets no entry: what the reference names, and the ingest server's hooks, which no person sends."""
+"""What begins so gets no entry: what the reference names, what the console does in its stead, and the ingest server's
+hooks, which no person sends."""
 
 PARAM: Final = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")  # as werkzeug writes them: <uuid:file_id>
 

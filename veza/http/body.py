@@ -125,14 +125,19 @@ class VezaRequest(TrioRequest):
         """
         if self._cached_json[False] is not Ellipsis:
             return self._cached_json[False]
-        late = not self.body.complete
-        raw = await self.body
-        if late and self.ask_again is not None:
-            await self.ask_again()
+        raw = await self.whole()
         if raw and not (force or self.is_json):
             raise UnsupportedMediaType("The body must be JSON (Content-Type: application/json).")
         self._cached_json[False] = value = _read_json(raw) if raw else {}
         return value
+
+    async def whole(self) -> bytes:
+        """The body of a sender who may still come in. Raises TooLarge, and what ``ask_again`` does."""
+        late = not self.body.complete
+        raw = await self.body
+        if late and self.ask_again is not None:
+            await self.ask_again()
+        return raw
 
 
 def _read_json(raw: bytes) -> object:

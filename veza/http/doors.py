@@ -6,14 +6,13 @@ from base64 import b64encode
 from functools import cache
 from typing import Final
 
-from jinja2 import Environment, PackageLoader
-
 from veza.http import errors
 from veza.http.assets import ROOT, assets
+from veza.http.drawing import templates
 from veza.http.edge import Receive, Scope, Send, answer, trace
 from veza.http.envelope import error_json
 
-PAGES: Final = ("/watch/", f"{ROOT}/")
+PAGES: Final = ("/watch/", "/console", f"{ROOT}/")
 """What a person looks at in a browser, and is told so on a page."""
 
 POLICY: Final = "default-src 'none'; style-src data:; img-src data:; base-uri 'none'; frame-ancestors 'none'"
@@ -34,12 +33,7 @@ async def turn_away(told: errors.Answer, scope: Scope, receive: Receive, send: S
 
 def page(told: errors.Answer) -> bytes:
     """The page of an error, with all it needs in itself: nothing else is served."""
-    return _templates().get_template("error.html").render(asset=_inlined, told=told).encode()
-
-
-@cache
-def _templates() -> Environment:
-    return Environment(loader=PackageLoader("veza.http"), autoescape=True)
+    return templates().get_template("error.html").render(asset=_inlined, told=told).encode()
 
 
 @cache

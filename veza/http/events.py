@@ -91,7 +91,7 @@ class EventStream(ResponseBody, Generic[T]):
         scope.cancel()
 
 
-def event_response(body: EventStream[T] | bytes) -> Response:
+def event_response(body: ResponseBody | bytes) -> Response:
     response = Response(body, content_type="text/event-stream; charset=utf-8")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"  # nginx would gather events until its buffer is full

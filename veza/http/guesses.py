@@ -30,8 +30,8 @@ log = structlog.get_logger()
 async def signing_in(email: str, user: User | None, cookie: str | None) -> AsyncIterator[None]:
     """Around checking the password for an address, be there an account or not; Unauthenticated says it was wrong.
 
-    ``cookie`` is the refresh token that came along, which tells a device that the account knows. Raises
-    TooManyAttempts.
+    ``cookie`` is the refresh token, or the console's, that came along, which tells a device that the account knows.
+    Raises TooManyAttempts.
     """
     meter = parts().meter
     if meter is None:
@@ -91,8 +91,9 @@ async def _counting(meter: Meter, claims: Sequence[Claim], wrong: type[Refusal])
 
 
 def _device(cookie: str | None) -> UUID | None:
-    """The session of a token of ours that was shown, be it over: a refresh token or an access token."""
-    for token, kind in ((cookie, TokenType.REFRESH), (bearer(), TokenType.ACCESS)):
+    """The session of a token of ours that was shown, be it over."""
+    shown = ((cookie, TokenType.REFRESH), (cookie, TokenType.CONSOLE), (bearer(), TokenType.ACCESS))
+    for token, kind in shown:
         if token:
             try:
                 return parts().tokens.read(token, kind, expired=True).session_id

@@ -26,6 +26,7 @@ from veza.http.routes.live_status import POLLED
 from veza.http.tokens import TokenType
 
 LOGIN: Final = f"{API}/auth/login"
+CONSOLE_LOGIN: Final = "/console/login"
 REGISTER: Final = f"{API}/auth/register"
 SENDING: Final = frozenset({"POST", "PUT"})
 FILES: Final = b"multipart/form-data"
@@ -88,7 +89,7 @@ class Throttle:
         claims = [Claim(limits.address, site) if user is None else Claim(limits.user, user)]
         if scope["method"] in SENDING:
             path = scope["path"].rstrip("/")  # as the routes take it
-            if path == LOGIN:
+            if path in (LOGIN, CONSOLE_LOGIN):
                 claims.append(Claim(limits.login, site))
             elif path == REGISTER:
                 claims.append(Claim(limits.register, site))

@@ -12,6 +12,7 @@ from quart import current_app
 
 from veza.actors.audit import Outbox
 from veza.actors.core import SupervisorView
+from veza.actors.lookout import Trends
 from veza.actors.refs import Refs
 from veza.domain.flags import Flags
 from veza.domain.ids import Clock, NewId
@@ -50,6 +51,7 @@ from veza.store.library import Library
 from veza.store.live import LiveRows
 from veza.store.metrics import Metrics
 from veza.store.notifications import Notifications
+from veza.store.operations import Operations
 from veza.store.orders import Orders
 from veza.store.orphans import Orphans
 from veza.store.payments import Payments
@@ -86,6 +88,13 @@ class Control(Protocol):
 
     def act(self, action: Action, path: str, incarnation: int, *, because: str) -> None:
         """Act upon it, at once and without a message."""
+
+
+class Tree(Protocol):
+    """What an operator sees of the supervision tree, taken without a message."""
+
+    def __call__(self, *, most: int | None = None) -> SupervisorView:
+        """All of it; of each dynamic supervisor's children ``most``, if it is given."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +203,7 @@ class Parts:
     checks: Mapping[str, Check]
     root_alive: Callable[[], bool]
     """Whether the root supervisor still runs: with the event loop's lag, all that ``/healthz`` looks at."""
-    tree: Callable[[], SupervisorView]
-    """What an operator sees of the supervision tree, taken without a message."""
+    tree: Tree
     settings: HttpSettings = field(default_factory=HttpSettings)
     leaving: trio.Event = field(default_factory=trio.Event)
     """Set at SIGTERM: ``/readyz`` says not ready, and every answer closes its connection."""
@@ -205,6 +213,8 @@ class Parts:
     """How the feature flags stand, as this process knows, read without a message; all on where nobody keeps them."""
     maintenance: Callable[[], Maintenance] = field(default_factory=lambda: Maintenance)
     """Whether the doors are closed, likewise."""
+    trends: Trends = field(default_factory=Trends)
+    """How busy each actor was in the last minutes."""
     lately: LatelyAdmins = field(default_factory=LatelyAdmins)
     """Who was an admin a moment ago, for while the database can't be asked."""
     exposition: Exposition = field(default_factory=Exposition)
@@ -254,6 +264,7 @@ class Parts:
     exports: ExportRows
     audit: AuditRows
     metrics: Metrics
+    operations: Operations
     privacy: PrivacyRows
     announcements: AnnouncementRows
 

@@ -1,13 +1,15 @@
-"""Access and refresh tokens: JSON Web Tokens (RFC 7519) signed with HMAC-SHA256, each saying which of the two it is.
+"""Access, refresh and console tokens: JSON Web Tokens (RFC 7519) signed with HMAC-SHA256, each saying which it is.
 
 A token only names a session. Whether that session still lives, and what its user may do, the database says.
 """
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,6 +20,9 @@ from veza.domain.errors import Unauthenticated
 from veza.domain.ids import Clock, NewId
 
 ACCESS_LIFETIME: Final = timedelta(hours=1)
+CONSOLE_LIFETIME: Final = timedelta(hours=12)
+"""A working day: an operator's console is not refreshed, it is signed in to again."""
+
 ALGORITHM: Final = "HS256"
 MIN_KEY_BYTES: Final = 32  # no shorter than the hash (RFC 7518, section 3.2)
 CLAIMS: Final = ("type", "sub", "sid", "jti", "iat", "exp")
@@ -26,6 +31,7 @@ CLAIMS: Final = ("type", "sub", "sid", "jti", "iat", "exp")
 class TokenType(StrEnum):
     ACCESS = "access"
     REFRESH = "refresh"
+    CONSOLE = "console"
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,17 @@ class Tokens:
     def refresh(self, session: Session) -> str:
         """The session's one good refresh token."""
         return self._sign(TokenType.REFRESH, session, session.refresh_id, session.expires_at)
+
+    def console(self, session: Session) -> str:
+        """A token for the console's cookie, good for CONSOLE_LIFETIME while its session lives."""
+        return self._sign(TokenType.CONSOLE, session, self._new_id(), self._now() + CONSOLE_LIFETIME)
+
+    def form_key(self, session_id: UUID) -> str:
+        """What forms of the console carry: known to pages of this session alone (OWASP: HMAC-based token pattern)."""
+        return hmac.new(self._key, b"form:" + session_id.bytes, sha256).hexdigest()
+
+    def is_form_key(self, given: str, session_id: UUID) -> bool:
+        return hmac.compare_digest(given.encode(), self.form_key(session_id).encode())
 
     def read(self, token: str, wanted: TokenType, *, expired: bool = False) -> Claims:
         """What the token says. Raises Unauthenticated unless we signed it, as one of that type, and it has not expired.

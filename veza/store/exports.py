@@ -100,24 +100,24 @@ class ExportRows:
         async with self._db.transaction() as tx:
             await tx.execute("SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE", user_id)
             latest = await tx.fetchrow(LATEST, user_id)
-            if (found := current(None if latest is None else _export(latest), now)) is not None:
+            if (found := current(None if latest is None else export_in(latest), now)) is not None:
                 return found
             [made] = await tx.fetch(INSERT, self._new_id(), user_id, now)
-        return _export(made)
+        return export_in(made)
 
     async def get(self, user_id: UUID, export_id: UUID) -> Export:
         """Raises NotFound for another's."""
         row = await self._db.fetchrow(ONE, export_id, user_id)
         if row is None:
             raise no_export()
-        return _export(row)
+        return export_in(row)
 
     async def page(self, user_id: UUID, limit: int, offset: int) -> tuple[list[Export], int]:
         """A page of somebody's exports, the newest first, and how many there are."""
         async with self._db.snapshot() as moment:
             rows = await moment.fetch(PAGE, user_id, limit, offset)
             total: int = await moment.fetchval("SELECT count(*) FROM exports WHERE user_id = $1", user_id)
-        return [_export(row) for row in rows], total
+        return [export_in(row) for row in rows], total
 
     # -- the queue ----------------------------------------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ class ExportRows:
         """Take at most ``limit`` in hand, none of ``but``. Whoever claims at the same time gets others."""
         async with self._db.transaction() as tx:
             rows = await tx.fetch(CLAIM, limit, lease, list(but))
-        return [Claim(row["claim_id"], _export(row), row["claimed_at"]) for row in rows]
+        return [Claim(row["claim_id"], export_in(row), row["claimed_at"]) for row in rows]
 
     async def next_due_in(self) -> float | None:
         """Seconds until something may be claimed; None when nothing waits for a moment."""
@@ -150,7 +150,7 @@ class ExportRows:
             row = await tx.fetchrow(RECORD, claim.export.id, claim.id, *values)
             if row is None:
                 return None
-            recorded = _export(row)
+            recorded = export_in(row)
             await self._tell(tx, recorded, decision, download_url)
         return recorded
 
@@ -186,7 +186,7 @@ def _changes(decision: Decision) -> tuple[object, ...]:
             return "failed", None, 0, None, None, None, why
 
 
-def _export(row: Record) -> Export:
+def export_in(row: Record) -> Export:
     values = {name: row[name] for name in COLUMNS.split(", ") if name not in PROGRESS}
     values["status"] = ExportStatus(values["status"])
     return Export(progress=Progress(*(row[name] for name in PROGRESS)), **values)

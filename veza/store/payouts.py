@@ -325,7 +325,7 @@ class Payouts:
             row = await tx.fetchrow(f"SELECT {COLUMNS} FROM transfers WHERE id = $1 FOR UPDATE", transfer_id)
             if row is None:
                 return NotFound("There is no such transfer.")
-            before = _transfer(row)
+            before = transfer_in(row)
             if not may_retry(before):
                 return Conflict(_cannot_retry(before), code="not_retryable")
             if await tx.fetchval(IS_BANNED, before.seller_id):
@@ -348,7 +348,7 @@ class Payouts:
             if row is not None and row["key_used_at"] is None:
                 await reduce(tx, row["order_id"], row["seller_id"], row["currency"])
                 return await _find(tx, row["id"])
-        return None if row is None else _transfer(row)
+        return None if row is None else transfer_in(row)
 
     async def next_due_in(self, *, retries: bool) -> float | None:
         """Seconds until something may be claimed, by the database's clock; null when nothing waits for a moment."""
@@ -448,7 +448,7 @@ class Payouts:
                 limit,
                 offset,
             )
-        return [_transfer(row) for row in rows], total
+        return [transfer_in(row) for row in rows], total
 
 
 async def hold_banned(tx: Transaction, limit: int, *, of: UUID | None = None) -> int:
@@ -469,7 +469,7 @@ async def _find(queries: Database | Transaction, transfer_id: UUID, lock: str = 
     row = await queries.fetchrow(f"SELECT {COLUMNS} FROM transfers WHERE id = $1 {lock}", transfer_id)
     if row is None:
         raise NotFound("There is no such transfer.")
-    return _transfer(row)
+    return transfer_in(row)
 
 
 def _where(wanted: Wanted) -> tuple[str, Sequence[object]]:
@@ -519,7 +519,7 @@ def _cannot_retry(transfer: Transfer) -> str:
     return f"Only a failed or held transfer can be retried; this one is {transfer.status.value}."
 
 
-def _transfer(row: Record) -> Transfer:
+def transfer_in(row: Record) -> Transfer:
     values = {field.name: row[field.name] for field in fields(Transfer)}
     values["status"] = TransferStatus(values["status"])
     values["hold_reason"] = None if values["hold_reason"] is None else HoldReason(values["hold_reason"])
@@ -527,7 +527,7 @@ def _transfer(row: Record) -> Transfer:
 
 
 def _claim(row: Record) -> Claim:
-    return Claim(row["claim_id"], _transfer(row), row["destination"], row["claimed_at"])
+    return Claim(row["claim_id"], transfer_in(row), row["destination"], row["claimed_at"])
 
 
 def _count(tag: str) -> int:

@@ -90,7 +90,7 @@ class Node(Protocol):
     def retire(self, deadline: float) -> None: ...
     def close(self) -> None: ...
     def crashed(self, crash: Exception) -> CrashView: ...
-    def view(self, restarts: RestartsView) -> NodeView: ...
+    def view(self, restarts: RestartsView, most: int | None = None) -> NodeView: ...
 
 
 class Child(Cell[M, S]):
@@ -162,6 +162,6 @@ class Slot:
     def in_window(self, now: float) -> int:
         return sum(now - at < self.intensity.per_seconds for at in self._crashes or ())
 
-    def view(self, now: float) -> NodeView:
+    def view(self, now: float, most: int | None = None) -> NodeView:
         left = max(0.0, self.revival.due - now) if self.revival is not None and self.node.incarnation else None
-        return self.node.view(RestartsView(self.restarts, self.in_window(now), self.intensity.restarts, left))
+        return self.node.view(RestartsView(self.restarts, self.in_window(now), self.intensity.restarts, left), most)

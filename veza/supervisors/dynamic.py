@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import replace
+from itertools import islice
 from typing import Generic, TypeVar
 
 import structlog
@@ -130,8 +131,11 @@ class Dynamic(Supervisor, Generic[K, M, S]):
         self._open = False
         super().close()
 
-    def view(self, restarts: RestartsView = NO_RESTARTS) -> SupervisorView:
-        return replace(super().view(restarts), limit=self._limit, gave_up=self.gave_up)
+    def view(self, restarts: RestartsView = NO_RESTARTS, most: int | None = None) -> SupervisorView:
+        return replace(super().view(restarts, most), limit=self._limit, gave_up=self.gave_up)
+
+    def _shown(self, most: int | None) -> Collection[Slot]:
+        return [entry.slot for entry in islice(self._entries.values(), most)]
 
     def find(self, path: str) -> tuple[Supervisor, Slot] | None:
         entry = self._entries.get(path)

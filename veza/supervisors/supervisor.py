@@ -130,9 +130,9 @@ class Supervisor:
         self.last_crash = view_of(crash, self._world.clock(), None)
         return self.last_crash
 
-    def view(self, restarts: RestartsView = NO_RESTARTS) -> SupervisorView:
-        """What an operator sees of it and everything under it."""
-        now = trio.current_time()
+    def view(self, restarts: RestartsView = NO_RESTARTS, most: int | None = None) -> SupervisorView:
+        """What an operator sees of it and everything under it; of a dynamic one ``most`` children, if it is given."""
+        now, shown = trio.current_time(), self._shown(most)
         return SupervisorView(
             path=self.path,
             kind=self._strategy.value,
@@ -141,8 +141,12 @@ class Supervisor:
             uptime_s=now - self._since if self.state is State.RUNNING else 0.0,
             restarts=restarts,
             last_crash=self.last_crash,
-            children=tuple(slot.view(now) for slot in self.slots()),
+            children=tuple(slot.view(now, most) for slot in shown),
+            hidden=len(self.slots()) - len(shown),
         )
+
+    def _shown(self, most: int | None) -> Collection[Slot]:
+        return self.slots()
 
     def slots(self) -> Collection[Slot]:
         """Its children's places, in start order."""

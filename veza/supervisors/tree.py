@@ -22,6 +22,7 @@ from veza.actors.flags import current as current_flags
 from veza.actors.ingest_poller import IngestPoller
 from veza.actors.janitor import Janitor
 from veza.actors.live import Live, NoSessions
+from veza.actors.lookout import Lookout, Trends
 from veza.actors.maintenance import MaintenanceKeeper
 from veza.actors.notifier import Notifier
 from veza.actors.onboarding import Onboarder
@@ -63,7 +64,7 @@ from veza.store.reconciliations import Reconciliations
 from veza.store.refund_queue import RefundQueue
 from veza.store.reversals import Reversals
 from veza.store.warranties import Warranties
-from veza.supervisors.child import Intensity, Restart, permanent
+from veza.supervisors.child import Intensity, Node, Restart, permanent
 from veza.supervisors.dynamic import dynamic
 from veza.supervisors.supervisor import Supervisor, one_for_one
 
@@ -109,6 +110,7 @@ class TreeParts:
     announcements: AnnouncementRows
     audit: AuditRows
     outbox: Outbox
+    trends: Trends
     audit_retention_days: int
 
 
@@ -193,9 +195,10 @@ def tree(parts: TreeParts) -> tuple[Supervisor, Refs]:
     )
     # Before all who read them. They know nothing of each other.
     switches = one_for_one("switches", flags, maintenance, announcements, intensity=BLIPS)
-    return one_for_one(
-        "veza", audit, switches, notifier, warranties, janitor, exporting, money, *on_air, intensity=BLIPS
-    ), refs
+    lookout = permanent("lookout", lambda: Lookout(lambda: root.view(most=0), parts.trends))
+    branches: list[Node] = [audit, switches, notifier, warranties, janitor, lookout, exporting, money, *on_air]
+    root = one_for_one("veza", *branches, intensity=BLIPS)
+    return root, refs
 
 
 def _exporting(parts: TreeParts, flags: Callable[[], Flags]) -> tuple[Supervisor, ExporterRef]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
-import psycopg
 import trio
 
 from tests.conftest import Server
@@ -20,7 +18,7 @@ LEAVES = {
     "exporting": {"exporter"},
     "money": {"payouts", "onboarding", "reversals", "refunds", "disputes", "payments", "reconciler"},
 }
-ALONE = {"notifier", "warranties", "janitor"}
+ALONE = {"notifier", "warranties", "janitor", "lookout"}
 
 
 def actors_below(node: Json) -> Iterator[Json]:
@@ -181,26 +179,13 @@ async def test_a_supervisor_is_looked_at_and_not_acted_upon(house: House) -> Non
 # -- while the database is away ----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def away(postgres: Server, dsn: str) -> Iterator[None]:
-    """The database takes no connection, and those there were are gone."""
-    name = dsn.partition("?")[0].rpartition("/")[2]
-    postgres.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-    with psycopg.connect(postgres.dsn) as connection:
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
-    try:
-        yield
-    finally:
-        postgres.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-
-
 async def test_while_the_database_is_away_an_admin_of_the_last_minute_sees_everything_and_does_nothing(
     house: House, postgres: Server, dsn: str
 ) -> None:
     admin, other = await house.admin(), await house.sign_up("mallory")
     await house.get(PAYOUTS, admin)
     await house.get(PAYOUTS, other)
-    with away(postgres, dsn):
+    with postgres.away(dsn):
         for path in ("/admin/actors/tree", "/admin/actors", PAYOUTS):
             assert (await house.get(path, admin)).status_code == 200
             assert (await house.get(path, other)).status_code == 503

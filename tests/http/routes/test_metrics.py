@@ -12,7 +12,6 @@ from pydantic import SecretStr
 from tests.conftest import Server
 from tests.house import House, running_house
 from tests.http.desk import refusal
-from tests.http.routes.test_actors import away
 from tests.shop import Shop
 
 TOKEN = "metrics-of-the-tests-1"
@@ -76,7 +75,7 @@ async def test_work_that_waits_is_told_by_its_status(house: House) -> None:
 
 
 async def test_while_the_database_is_away_all_else_is_told(house: House, postgres: Server, dsn: str) -> None:
-    with away(postgres, dsn):
+    with postgres.away(dsn):
         seen = await told(house)
     assert seen[sample("veza_database_up")] == 0
     assert seen[sample("veza_actors", actor="veza/money/payouts")] == 1

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import trio
 
-from tests.house import Account, House
+from tests.house import House
+from tests.scene import Scene, set_the_scene
 from tests.shop import Shop, data
 
 RETRIES = "SELECT actor_id::text, resource, request_id FROM audit_entries WHERE action = 'transfer.retry'"
@@ -17,46 +17,9 @@ RETRIES = "SELECT actor_id::text, resource, request_id FROM audit_entries WHERE 
 NOTHING = {"count": 0, "amount_cents": 0, "withheld_cents": 0, "reversed_cents": 0}
 
 
-@dataclass
-class Scene:
-    """A seller on board, a buyer, an admin."""
-
-    house: House
-    shop: Shop
-    ana: Account
-    bo: Account
-    admin: Account
-
-    async def sold(self, **fields: object) -> None:
-        await self.shop.bought(self.bo, await self.shop.on_sale(self.ana, **fields))
-
-    async def newest(self, status: str) -> Any:
-        """The newest transfer, as soon as it has this status and nothing is to come by itself."""
-
-        def there(seen: Any) -> bool:
-            return bool(seen["transfers"]) and seen["transfers"][0]["next_retry_at"] is None
-
-        seen = await self.house.until(f"/admin/transfers?status={status}", self.admin, there)
-        return seen["transfers"][0]
-
-    async def refused_for_good(self) -> Any:
-        """A transfer that the provider refused, and that waits for an admin."""
-        await self.house.sandbox.stripe_control.fault("account_invalid", path="/v1/transfers")
-        await self.sold()
-        return await self.newest("failed")
-
-    async def at_the_provider(self) -> int:
-        return len((await self.house.sandbox.stripe_client().v1.transfers.list_async()).data)
-
-
 @pytest.fixture
 async def scene(house: House) -> Scene:
-    ana, bo = await house.sign_up("ana"), await house.sign_up("ben")
-    link = data(await house.post("/sell/connect/onboard", ana))["onboarding_url"]
-    with trio.fail_after(20):
-        await house.http.post(link, follow_redirects=True)
-        await house.until("/sell/connect/status", ana, lambda seen: seen["transfers_active"])
-    return Scene(house, Shop(house), ana, bo, await house.admin())
+    return await set_the_scene(house)
 
 
 async def test_an_admin_sees_every_transfer_whole(scene: Scene) -> None:

@@ -244,7 +244,7 @@ class Cell(Generic[M, S]):
 
     # --- what an operator sees
 
-    def view(self, restarts: RestartsView) -> ActorView:
+    def view(self, restarts: RestartsView, _most: int | None = None) -> ActorView:
         now = trio.current_time()
         hand, inbox = self._hand, self.inbox
         return ActorView(

@@ -100,6 +100,7 @@ class SupervisorView:
     children: tuple[ActorView | SupervisorView, ...]
     limit: int | None = None  # dynamic: how many children at most
     gave_up: int = 0  # dynamic: how many children were given up so far
+    hidden: int = 0  # dynamic: how many of its children are not among these
 
     def walk(self) -> Iterator[ActorView | SupervisorView]:
         """Itself and everything under it, parents first."""

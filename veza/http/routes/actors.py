@@ -231,13 +231,20 @@ async def drain(path: str, data: ReasonBody) -> tuple[Envelope[ActorOut | Superv
 async def _act(
     action: Action, path: str, reason: str
 ) -> tuple[Envelope[ActorOut | SupervisorOut], int, dict[str, str]]:
-    """Written down, then done. One that is restarted in that very instant is left alone; the entry stands."""
-    incarnation, control = _meant(), parts().control
+    await act(action, path, _meant(), reason)
+    return _shown(path)
+
+
+async def act(action: Action, path: str, incarnation: int, reason: str) -> None:
+    """Written down, then done. One that is restarted in that very instant is left alone; the entry stands.
+
+    Raises NotFound, and PreconditionFailed for another incarnation.
+    """
+    control = parts().control
     control.check(path, incarnation)
     details = {"reason": reason, "incarnation": incarnation}
     await parts().audit.record(parts().new_id(), by(), f"actor.{action}", f"actors/{path}", details)
     control.act(action, path, incarnation, because=reason)
-    return _shown(path)
 
 
 def _meant() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
@@ -127,7 +128,7 @@ async def login(data: LoginBody) -> SignedIn:
     device that is or was signed in, by the token in its bearer or its cookie, counts for itself.
     During maintenance admins alone come in; the others are told so once their password is checked.
     """
-    user, session = await _sign_in(data.email, data.password.get_secret_value())
+    user, session = await sign_in(data.email, data.password.get_secret_value(), _let_in, request.cookies.get(COOKIE))
     return await _signed_in(user, session)
 
 
@@ -217,14 +218,21 @@ async def end_session(session_id: UUID) -> Envelope[DeletedOut]:
     return Envelope[DeletedOut](data=DeletedOut())
 
 
-async def _sign_in(email: str, password: str) -> tuple[User, Session]:
+async def sign_in(
+    email: str, password: str, let_in: Callable[[User], None], device: str | None
+) -> tuple[User, Session]:
+    """A new session for who gives the right password and is ``let_in``, which is asked only then.
+
+    ``device`` is a token of an earlier session, by which the account may know it. Raises Unauthenticated,
+    TooManyAttempts, Banned, Unavailable, and whatever ``let_in`` does.
+    """
     for _ in range(2):  # the hash may change between verifying it and signing in, once: it is renewed or replaced
         found = await parts().accounts.credentials(email)
-        async with signing_in(email, found.user if found else None, request.cookies.get(COOKIE)):
+        async with signing_in(email, found.user if found else None, device):
             verdict = await parts().passwords.verify(password, found.password_hash if found else None)
             if found is None or verdict is Verdict.WRONG:
                 raise Unauthenticated("The email or the password is wrong.", code="invalid_credentials")
-        _let_in(found.user)
+        let_in(found.user)
         rehashed = await parts().passwords.hash(password) if verdict is Verdict.STALE else None
         session = _begin(found.user)
         if await parts().accounts.sign_in(found, session, rehashed=rehashed):

@@ -125,7 +125,7 @@ async def health() -> Envelope[StatusOut]:
 
 async def deep() -> Envelope[DeepOut] | tuple[Unhealthy, int, dict[str, str]]:
     """Every dependency, and whether the important settings are set. 503 if nothing can work."""
-    results = await _checkup().results(DEEP_SECONDS)
+    results = await checkup().results(DEEP_SECONDS)
     status = _DEEP[severity(results)]
     out = DeepOut(
         status=status,
@@ -150,7 +150,7 @@ async def healthz() -> Envelope[AliveOut] | tuple[Unhealthy, int, dict[str, str]
 
 async def readyz() -> Envelope[ReadyOut] | tuple[Unhealthy, int, dict[str, str]]:
     """Readiness: 503 while traffic should go elsewhere; degraded still takes it."""
-    results = await _checkup().results(READY_SECONDS)
+    results = await checkup().results(READY_SECONDS)
     status: Literal["ready", "degraded", "not_ready"] = _READY[severity(results)]
     if parts().leaving.is_set():
         status = "not_ready"
@@ -172,7 +172,7 @@ _READY: Mapping[str, Literal["ready", "degraded", "not_ready"]] = {
 }
 
 
-def _checkup() -> Checkup:
+def checkup() -> Checkup:
     """One a bound app: made with its parts, kept beside them."""
     kept: Checkup | None = current_app.extensions.get("veza.checkup")
     if kept is None or kept.checks is not parts().checks:

@@ -1,0 +1,227 @@
+"""Who comes into the console, and which forms are heeded: every route of it, by every cookie there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+import trio
+
+from tests.house import ADMIN_EMAIL, PASSWORD, Account, House
+from tests.http.desk import refusal
+from tests.shop import Shop, data
+from veza.domain.accounts import Session, SessionEnd, begin_session
+from veza.domain.ids import IdMint, utc_now
+from veza.http.app import create_app, routes
+from veza.http.console.entry import COOKIE
+from veza.http.tokens import Tokens
+from veza.store.bridge import Database
+from veza.store.sessions import Sessions, open_session
+
+DOORS = {"/console/login"}
+SAMPLES = {"name": "payouts", "path": "veza/janitor"}  # the others are ids
+FORMS: dict[str, dict[str, str]] = {
+    "/console/actors/:path": {"action": "resume", "incarnation": "1", "reason": "A test."},
+    "/console/moderation/:report_id": {"action": "dismiss"},
+    "/console/payouts/:transfer_id/hold": {"reason": "A test."},
+    "/console/switches/flags/:name": {"enabled": "off"},
+    "/console/switches/maintenance": {"enabled": "on"},
+}
+
+
+def console_routes(method: str) -> Iterator[tuple[str, str]]:
+    """Template and a path of each."""
+    for found, template in routes(create_app()):
+        if found == method and template.startswith("/console") and template not in DOORS:
+            yield template, re.sub(r":(\w+)", lambda name: SAMPLES.get(name[1], str(uuid4())), template)
+
+
+@dataclass
+class Desk:
+    """A house, and the keys to it."""
+
+    house: House
+    db: Database
+    admin: Account
+    user: Account
+
+    def __post_init__(self) -> None:
+        self.new_id = IdMint(utc_now, Random(5))
+        self.tokens = Tokens(self.house.settings.jwt_secret.get_secret_value().encode(), utc_now, self.new_id)
+
+    async def session(self, of: Account) -> Session:
+        session = begin_session(UUID(of.id), self.new_id, utc_now())
+        async with self.db.transaction() as tx:
+            await open_session(tx, session)
+        return session
+
+    async def ask(self, method: str, path: str, token: str | None = None, **more: Any) -> httpx.Response:
+        headers = {**more.pop("headers", {}), **({} if token is None else {"Cookie": f"{COOKIE}={token}"})}
+        async with self.house.http.stream(method, self.house.url + path, headers=headers, **more) as answer:
+            if "event-stream" not in answer.headers["content-type"]:
+                await answer.aread()
+        return answer
+
+    async def written(self) -> int:
+        """How much of what admins do is in the audit."""
+        found: int = await self.db.fetchval("SELECT count(*) FROM audit_entries WHERE method IS NULL")
+        return found
+
+
+@pytest.fixture
+async def desk(house: House, db: Database) -> AsyncIterator[Desk]:
+    with trio.fail_after(120):
+        yield Desk(house, db, await house.admin(), await house.sign_up("mallory"))
+
+
+async def tokens_of_nobody(desk: Desk) -> dict[str, str | None]:
+    """Cookies that let nobody in, by what is wrong with them."""
+    session = await desk.session(desk.admin)
+    old = Tokens(
+        desk.house.settings.jwt_secret.get_secret_value().encode(), lambda: utc_now() - timedelta(hours=13), desk.new_id
+    )
+    ended = await desk.session(desk.admin)
+    await Sessions(desk.db).end(ended.user_id, SessionEnd.LOGOUT, utc_now(), only=ended.id)
+    forged = Tokens(b"f" * 32, utc_now, desk.new_id)
+    return {
+        "none": None,
+        "no token": "x",
+        "an access token": desk.tokens.access(session),
+        "a refresh token": desk.tokens.refresh(session),
+        "an expired one": old.console(session),
+        "of an ended session": desk.tokens.console(ended),
+        "signed by another": forged.console(session),
+    }
+
+
+async def test_every_page_is_for_admins_alone_and_strangers_are_led_to_the_door(desk: Desk) -> None:
+    nobodies = await tokens_of_nobody(desk)
+    user = desk.tokens.console(await desk.session(desk.user))
+    admin = desk.tokens.console(await desk.session(desk.admin))
+    for template, path in console_routes("GET"):
+        for wrong, token in nobodies.items():
+            answer = await desk.ask("GET", path, token)
+            assert answer.status_code == 303, (template, wrong)
+            assert answer.headers["location"].startswith("/console/login"), (template, wrong)
+        assert (await desk.ask("GET", path, user)).status_code == 403, template
+        answer = await desk.ask("GET", path, admin)
+        assert answer.status_code in ({404} if ":transfer_id" in template else {200}), template
+        assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_no_form_is_heeded_without_an_admins_cookie_and_their_sessions_key(desk: Desk) -> None:
+    before = await desk.written()
+    session, other = await desk.session(desk.admin), await desk.session(desk.admin)
+    admin, user = desk.tokens.console(session), await desk.session(desk.user)
+    for template, path in console_routes("POST"):
+        form = FORMS.get(template, {})
+        keyed = form | {"key": desk.tokens.form_key(session.id)}
+        for wrong, token in (await tokens_of_nobody(desk)).items():
+            assert (await desk.ask("POST", path, token, data=keyed)).status_code == 401, (template, wrong)
+        own = form | {"key": desk.tokens.form_key(user.id)}
+        assert (await desk.ask("POST", path, desk.tokens.console(user), data=own)).status_code == 403, template
+        for wrong_key in ({}, {"key": ""}, {"key": "0" * 64}, {"key": desk.tokens.form_key(other.id)}, {"key": "é"}):
+            assert (await desk.ask("POST", path, admin, data=form | wrong_key)).status_code == 403, template
+        for where in (
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+            {"Origin": "https://elsewhere.example"},
+            {"Origin": "null"},
+        ):
+            answer = await desk.ask("POST", path, admin, data=keyed, headers=where)
+            assert answer.status_code == 403, (template, where)
+        assert (await desk.ask("POST", path, admin, json=keyed)).status_code == 400, template
+        assert (await desk.ask("POST", path, admin, data=keyed | {"more": "1"})).status_code == 400, template
+    assert await desk.written() == before
+    assert (await desk.ask("GET", "/console", admin)).status_code == 200, "nor was anybody signed out"
+    assert data(await desk.house.get("/admin/maintenance", desk.admin))["enabled"] is False
+
+
+async def test_with_both_each_form_does_what_it_says(desk: Desk) -> None:
+    for template, path in console_routes("POST"):
+        session = await desk.session(desk.admin)
+        form = FORMS.get(template, {}) | {"key": desk.tokens.form_key(session.id)}
+        path = path.replace("/flags/payouts", "/flags/cloud.uploads")
+        answer = await desk.ask("POST", path, desk.tokens.console(session), data=form)
+        assert answer.status_code == (404 if "_id" in template else 303), template
+
+
+async def test_the_consoles_cookie_opens_nothing_else(desk: Desk) -> None:
+    token = desk.tokens.console(await desk.session(desk.admin))
+    assert refusal(await desk.house.get("/users/me", token)) == (401, "invalid_token")
+    answer = await desk.house.post("/auth/refresh", json={"refresh_token": token})
+    assert refusal(answer) == (401, "invalid_token")
+
+
+async def test_a_demotion_and_a_ban_act_at_the_next_request(desk: Desk) -> None:
+    other = await desk.house.sign_up("olga")
+    for role in ("admin", "user", "admin"):
+        data(await desk.house.put(f"/admin/users/{other.id}/role", desk.admin, json={"role": role}))
+        session = await desk.session(other)
+        told = (await desk.ask("GET", "/console", desk.tokens.console(session))).status_code
+        assert told == {"admin": 200, "user": 403}[role]
+    data(await desk.house.put(f"/admin/users/{other.id}/role", desk.admin, json={"role": "user"}))
+    data(await desk.house.post(f"/admin/users/{other.id}/ban", desk.admin, json={"reason": "A test."}))
+    assert (await desk.ask("GET", "/console", desk.tokens.console(session))).status_code == 303
+
+
+async def test_the_cookie_is_kept_from_scripts_other_sites_and_other_paths_and_taken_away_at_the_end(
+    desk: Desk,
+) -> None:
+    answer = await desk.ask("POST", "/console/login", data={"email": ADMIN_EMAIL, "password": PASSWORD})
+    cookie = answer.headers["set-cookie"]
+    assert answer.headers["location"] == "/console"
+    assert {"HttpOnly", "Path=/console", "SameSite=Strict"} <= set(cookie.split("; "))
+    token = cookie.split(";")[0].partition("=")[2]
+    page = (await desk.ask("GET", "/console", token)).text
+    [key] = set(re.findall(r'name="key" value="(\w+)"', page))
+    out = await desk.ask("POST", "/console/logout", token, data={"key": key})
+    assert "Max-Age=0" in out.headers["set-cookie"]
+    assert (await desk.ask("GET", "/console", token)).status_code == 303
+    assert len(data(await desk.house.get("/auth/sessions", desk.admin))["sessions"]) == 1
+
+
+@pytest.mark.parametrize(
+    "elsewhere", ["https://evil.example/", "//evil.example", "/api/v1/health", "/console\\evil", "/consoles", "x"]
+)
+async def test_signing_in_leads_nowhere_but_into_the_console(desk: Desk, elsewhere: str) -> None:
+    form = {"email": ADMIN_EMAIL, "password": PASSWORD, "next": elsewhere}
+    assert (await desk.ask("POST", "/console/login", data=form)).headers["location"] == "/console"
+
+
+async def test_who_may_not_come_in_has_no_session_of_it(desk: Desk) -> None:
+    shop = Shop(desk.house)
+    before = shop.run("SELECT count(*) FROM sessions")
+    for email, password, status in (
+        ("mallory@veza.example", PASSWORD, 403),
+        (ADMIN_EMAIL, "wrong-horse-1", 401),
+        ("nobody@veza.example", PASSWORD, 401),
+    ):
+        answer = await desk.ask("POST", "/console/login", data={"email": email, "password": password})
+        assert answer.status_code == status
+        assert "set-cookie" not in answer.headers
+    cross = {"Sec-Fetch-Site": "cross-site"}
+    form = {"email": ADMIN_EMAIL, "password": PASSWORD}
+    assert (await desk.ask("POST", "/console/login", data=form, headers=cross)).status_code == 403
+    assert shop.run("SELECT count(*) FROM sessions") == before
+
+
+async def test_pages_run_nothing_but_our_own_files_whatever_stands_in_them(desk: Desk) -> None:
+    evil = "<script>alert(1)</script>"
+    report = {"content_type": "user", "content_id": desk.admin.id, "reason": evil}
+    data(await desk.house.post("/reports", desk.user, json=report))
+    token = desk.tokens.console(await desk.session(desk.admin))
+    answer = await desk.ask("GET", "/console/moderation", token)
+    assert evil not in answer.text
+    assert "&lt;script&gt;" in answer.text
+    policy = answer.headers["content-security-policy"]
+    assert "unsafe" not in policy
+    for directive in ("default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "form-action 'self'"):
+        assert directive in policy

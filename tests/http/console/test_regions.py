@@ -1,0 +1,183 @@
+"""What changes of a page is drawn and sent, and nothing else; and what its reader is told when that can't be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from veza.domain.errors import Unauthenticated
+from veza.http.console.pages import PAGES, Tile
+from veza.http.console.regions import Content, Drawing, Row, Watching
+from veza.http.drawing import lasting, line, money, size, templates
+from veza.http.events import HEARTBEAT_SECONDS
+from veza.store.errors import DatabaseUnavailable
+
+
+def tiles(**values: str) -> Content:
+    return {"tiles": [Row(label, Tile(label, value, "payouts")) for label, value in values.items()]}
+
+
+def test_a_row_that_stays_as_it_is_is_not_drawn_again() -> None:
+    drawing = Drawing("key")
+    assert set(drawing.whole(tiles(due="1", held="2"))) == {"tiles"}
+    assert drawing.changes(tiles(due="1", held="2")) == {}
+    changed = drawing.changes(tiles(due="1", held="3"))
+    assert list(changed["tiles"]["rows"]) == ["held"]
+    assert "order" not in changed["tiles"]
+
+
+def test_rows_that_come_go_and_move_are_told_by_their_order() -> None:
+    drawing = Drawing("key")
+    drawing.whole(tiles(due="1", held="2"))
+    come = drawing.changes(tiles(dead="0", due="1", held="2"))["tiles"]
+    assert (list(come["rows"]), come["order"]) == (["dead"], ["dead", "due", "held"])
+    assert drawing.changes(tiles(due="1"))["tiles"] == {"rows": {}, "order": ["due"]}
+
+
+def test_who_comes_without_having_seen_anything_is_sent_everything() -> None:
+    changed = Drawing("key").changes(tiles(due="1"))["tiles"]
+    assert (list(changed["rows"]), changed["order"]) == (["due"], ["due"])
+
+
+def test_what_people_wrote_is_text_in_a_row() -> None:
+    drawn = Drawing("key").whole(tiles(**{"<b>": "<script>"}))["tiles"]
+    assert "<script>" not in drawn
+    assert "&lt;script&gt;" in drawn
+
+
+def test_every_page_has_a_template_and_every_region_of_it_a_macro() -> None:
+    module = templates().get_template("console/rows.html").module
+    for page in PAGES.values():
+        assert templates().get_template(f"console/{page.name}.html")
+    for region in ("tiles", "actors", "dead", "reports", "flags", "entries"):
+        assert callable(getattr(module, region))
+
+
+# -- a page that goes on -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Scene:
+    """A page whose rows a test changes. ``trouble`` is raised at each look, ``out`` at each asking who it is."""
+
+    ending: trio.Event = field(default_factory=trio.Event)
+    values: dict[str, str] = field(default_factory=lambda: {"due": "1"})
+    trouble: Exception | None = None
+    out: Exception | None = None
+
+    async def look(self) -> Content:
+        if self.trouble is not None:
+            raise self.trouble
+        return tiles(**self.values)
+
+    async def still(self) -> None:
+        if self.out is not None:
+            raise self.out
+
+    def watched(self) -> Watching:
+        return Watching(self.look, Drawing("key"), 2.0, ending=self.ending, still=self.still)
+
+
+def read(event: bytes) -> tuple[str, Mapping[str, Any]]:
+    name, data = event.decode().strip().split("\n")
+    return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+async def begun(scene: Scene) -> Watching:
+    watching = scene.watched()
+    assert b"retry:" in await anext(watching)
+    assert read(await anext(watching))[0] == "changes"
+    return watching
+
+
+async def test_a_change_is_told_at_the_next_look_and_silence_is_kept_alive(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    watching = await begun(scene)
+    began = trio.current_time()
+    assert await anext(watching) == b":\n\n"
+    assert HEARTBEAT_SECONDS <= trio.current_time() - began <= HEARTBEAT_SECONDS + 2
+    scene.values["due"] = "2"
+    began = trio.current_time()
+    name, data = read(await anext(watching))
+    assert (name, list(data["tiles"]["rows"])) == ("changes", ["due"])
+    assert trio.current_time() - began == pytest.approx(2.0)
+
+
+async def test_a_reader_is_told_once_that_the_database_is_away_and_once_that_it_is_back(
+    autojump_clock: MockClock,
+) -> None:
+    scene = Scene()
+    watching = await begun(scene)
+    scene.trouble = DatabaseUnavailable("gone")
+    assert read(await anext(watching)) == ("away", {})
+    assert await anext(watching) == b":\n\n"
+    scene.trouble = None
+    assert read(await anext(watching)) == ("back", {})
+
+
+async def test_a_look_that_takes_too_long_is_as_if_the_database_were_away(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    watching = await begun(scene)
+    scene.trouble = trio.TooSlowError()
+    assert read(await anext(watching)) == ("away", {})
+
+
+async def test_who_is_out_is_told_so_and_nothing_more(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    watching = await begun(scene)
+    scene.out = Unauthenticated("This session is over.")
+    assert read(await anext(watching)) == ("over", {})
+    with pytest.raises(StopAsyncIteration):
+        await anext(watching)
+
+
+async def test_it_ends_when_the_process_leaves(autojump_clock: MockClock) -> None:
+    scene = Scene()
+    watching = await begun(scene)
+    scene.ending.set()
+    with pytest.raises(StopAsyncIteration):
+        await anext(watching)
+
+
+# -- how things are written --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "as_"),
+    [
+        (money(2699, "EUR"), "26.99 EUR"),
+        (money(123456789, "EUR"), "1,234,567.89 EUR"),
+        (money(500, "JPY"), "500 JPY"),
+        (size(999), "999 B"),
+        (size(1500), "1.5 kB"),
+        (size(72_500_000_000), "72.5 GB"),
+        (lasting(0.25), "0.2 s"),
+        (lasting(90), "90 s"),
+        (lasting(150), "2 min"),
+        (lasting(200_000), "2 d"),
+    ],
+)
+def test_figures_are_written_as_people_say_them(told: str, as_: str) -> None:
+    assert told == as_
+
+
+@pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        ([], ""),
+        ([None, None], ""),
+        ([0.0, 2.0], "M80.0 23.0L120.0 1.0"),
+        ([1.0, None, 1.0, 1.0], "M0.0 1.0M80.0 1.0L120.0 1.0"),
+        ([1.0], "M120.0 1.0h1"),
+    ],
+)
+def test_a_sparkline_ends_at_the_right_and_is_broken_where_there_is_nothing(
+    values: Sequence[float | None], path: str
+) -> None:
+    assert line(values, 4) == path

@@ -1,0 +1,239 @@
+"""Who comes into the console: admins, by a cookie of its own. And what a form must have to be heeded.
+
+The cookie names a session as tokens do; whether that lives, and whose it is, the database says at each request. It is
+sent to the console alone, by none of another site's pages (``SameSite=Strict``), and no script reads it. A form has to
+carry its session's key besides, and to come from a page of ours as far as the browser tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from typing import Annotated, Final, ParamSpec, TypeVar, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints, ValidationError
+from quart import Blueprint, Response, g, request
+from quart_schema import hide
+from quart_schema.validation import RequestSchemaValidationError
+from werkzeug.http import dump_cookie
+
+from veza.domain.accounts import Role, SessionEnd, User
+from veza.domain.errors import Forbidden, Invalid, Refusal, Unauthenticated
+from veza.http import errors
+from veza.http.assets import asset_url
+from veza.http.auth import Caller, behind, caller, lately_behind
+from veza.http.body import VezaRequest
+from veza.http.drawing import templates
+from veza.http.edge import trace
+from veza.http.fields import Email
+from veza.http.parts import Parts, parts
+from veza.http.routes.auth import sign_in
+from veza.http.tokens import CONSOLE_LIFETIME, TokenType
+
+PATH: Final = "/console"
+LOGIN: Final = f"{PATH}/login"
+COOKIE: Final = "veza_console"
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'; require-trusted-types-for 'script';"
+    " trusted-types veza"
+)
+
+FIELDS: Final = 32  # more than any form of ours has
+
+P = ParamSpec("P")
+F = TypeVar("F", bound=BaseModel)
+
+console = Blueprint("console", __name__)
+
+
+class Form(BaseModel):
+    """A form's fields: all of them text, and none that is not known. Empty ones were left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LoginForm(Form):
+    email: Email
+    password: SecretStr
+    next: Annotated[str, StringConstraints(max_length=500)] = PATH
+
+
+# -- coming in --------------------------------------------------------------------------------------------------------
+
+
+def operators_only(view: Callable[P, Awaitable[Response]]) -> Callable[P, Awaitable[Response]]:
+    """Let only admins in, by the console's cookie. Who was one a moment ago reads on while the database is away."""
+
+    @wraps(view)
+    async def let_in(*args: P.args, **kwargs: P.kwargs) -> Response:
+        g.caller = await operator(request.cookies, parts(), lately_behind if request.method == "GET" else behind)
+        return await view(*args, **kwargs)
+
+    hidden: Callable[P, Awaitable[Response]] = hide(let_in)
+    return hidden
+
+
+async def operator(
+    cookies: Mapping[str, str], parts: Parts, who: Callable[[str, Parts, TokenType], Awaitable[Caller]]
+) -> Caller:
+    """Whose cookie came along. Raises Unauthenticated, and Forbidden for who is no admin."""
+    token = cookies.get(_cookie_name(parts))
+    if token is None:
+        raise Unauthenticated("Sign in first.")
+    found = await who(token, parts, TokenType.CONSOLE)
+    _check_admin(found.user)
+    return found
+
+
+def _check_admin(user: User) -> None:
+    if user.role is not Role.ADMIN:
+        raise Forbidden("The console is for admins only.")
+
+
+async def form(kind: type[F]) -> F:
+    """The form that was sent, of a caller that was let in. Raises Forbidden unless it has their session's key."""
+    cast("VezaRequest", request).ask_again = _still_in
+    fields = await _fields()
+    if not parts().tokens.is_form_key(fields.pop("key", ""), caller().session_id):
+        raise Forbidden("This form is of another session; load its page again.", code="foreign_form")
+    return _read(kind, fields)
+
+
+def form_key() -> str:
+    """What the forms of the caller's pages carry."""
+    return parts().tokens.form_key(caller().session_id)
+
+
+async def _still_in() -> None:
+    g.caller = await operator(request.cookies, parts(), behind)
+
+
+async def _fields() -> dict[str, str]:
+    """Raises Forbidden for a form of another site's, Invalid for what is no form."""
+    _check_origin()
+    raw = await cast("VezaRequest", request).whole()
+    if raw and request.mimetype != "application/x-www-form-urlencoded":
+        raise Invalid("This is not a form.")
+    try:
+        body = raw.decode()
+        pairs = parse_qsl(body, strict_parsing=bool(body), max_num_fields=FIELDS, errors="strict")
+    except ValueError:
+        raise Invalid("This is not a form.") from None
+    if any("\0" in value for _, value in pairs):
+        raise Invalid("Text may not contain the NUL character.")
+    return dict(pairs)
+
+
+def _check_origin() -> None:
+    """As far as the browser says where a form comes from (Fetch Metadata; ``Origin``, RFC 6454, in older ones)."""
+    site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get("Origin")
+    if site is not None:
+        ours = site in ("same-origin", "none")
+    else:
+        ours = origin is None or urlsplit(origin).netloc == request.host
+    if not ours:
+        raise Forbidden("This form comes from another site.", code="foreign_form")
+
+
+def _read(kind: type[F], fields: dict[str, str]) -> F:
+    try:
+        return kind.model_validate({name: value for name, value in fields.items() if value})
+    except ValidationError as wrong:
+        raise RequestSchemaValidationError(wrong) from None
+
+
+# -- signing in and out ------------------------------------------------------------------------------------------------
+
+
+@console.get(LOGIN)
+@hide
+async def login_page() -> Response:
+    """The form to sign in by."""
+    return _login(request.args.get("next", PATH))
+
+
+@console.post(LOGIN)
+@hide
+async def login() -> Response:
+    """Sign in as an admin; slowed down and told as at the API's login. A user who is no admin is told so."""
+    sent = _read(LoginForm, await _fields())
+    device = request.cookies.get(_cookie_name(parts()))
+    try:
+        user, session = await sign_in(sent.email, sent.password.get_secret_value(), _check_admin, device)
+    except Refusal as error:
+        return _login(sent.next, errors.describe(error))
+    trace().user_id = user.id
+    response = see(sent.next if _is_ours(sent.next) else PATH)
+    response.headers["Set-Cookie"] = _cookie(parts().tokens.console(session))
+    return response
+
+
+@console.post(f"{PATH}/logout")
+@operators_only
+async def logout() -> Response:
+    """End the session, and take the cookie away."""
+    await form(Form)
+    await parts().sessions.end(caller().id, SessionEnd.LOGOUT, parts().clock(), only=caller().session_id)
+    response = see(LOGIN)
+    response.headers["Set-Cookie"] = _cookie("")
+    return response
+
+
+def _login(leads_to: str, refused: errors.Answer | None = None) -> Response:
+    html = templates().get_template("console/login.html").render(asset=asset_url, next=leads_to, refused=refused)
+    return page(html) if refused is None else page(html, refused.status, refused.headers)
+
+
+def _cookie_name(parts: Parts) -> str:
+    """With the prefix that has browsers insist on TLS, where there is TLS (RFC 6265bis, section 4.1.3.1)."""
+    return f"__Secure-{COOKIE}" if parts.settings.secure_cookies else COOKIE
+
+
+def _cookie(token: str) -> str:
+    return dump_cookie(
+        _cookie_name(parts()),
+        token,
+        max_age=CONSOLE_LIFETIME if token else 0,
+        path=PATH,
+        secure=parts().settings.secure_cookies,
+        httponly=True,
+        samesite="Strict",
+    )
+
+
+def _is_ours(path: str) -> bool:
+    """Whether it leads into the console: no other place is gone to because a link said so."""
+    return (path == PATH or path.startswith((f"{PATH}/", f"{PATH}?"))) and "\\" not in path and path.isprintable()
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+def page(html: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A page that runs nothing but our own files, and that nobody keeps."""
+    response = Response(html, status=status, headers=dict(headers or {}), content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def see(path: str) -> Response:
+    """Go on at a page, by GET."""
+    return Response("", status=303, headers={"Location": path, "Cache-Control": "no-store"})
+
+
+async def tell(error: Exception) -> Response:
+    """An error as a page, with the status and the log of any other; who has to sign in is led there."""
+    answer, told = await errors.answer(error), errors.describe(error)
+    if isinstance(error, Unauthenticated) and request.method == "GET":
+        asked = request.full_path.rstrip("?")
+        return see(f"{LOGIN}?{urlencode({'next': asked})}" if asked != PATH else LOGIN)
+    html = templates().get_template("console/error.html").render(asset=asset_url, told=told, login=LOGIN, home=PATH)
+    return page(html, answer.status_code, told.headers)
+
+
+console.errorhandler(Exception)(tell)
