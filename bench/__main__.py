@@ -25,6 +25,7 @@ MODULES = (
     "exports",
     "audit",
     "limits",
+    "console",
 )
 RESULTS = Path(__file__).with_name("results")  # not in the repository: a figure is of the machine it was taken on
 
