@@ -10,13 +10,13 @@ from veza.domain.accounts import Role
 from veza.http.lately import MOST, LatelyAdmins
 
 
-def test_an_admin_is_remembered_for_a_minute_by_their_session_alone() -> None:
+def test_an_admin_is_remembered_for_a_quarter_of_an_hour_by_their_session_alone() -> None:
     people, lately = People(), LatelyAdmins()
     root = replace(people.user("root"), role=Role.ADMIN)
     session, now = people.session(root.id).id, people.clock()
     lately.note(session, root, now)
-    assert lately.recall(session, root.id, now + timedelta(seconds=59)) == root
-    assert lately.recall(session, root.id, now + timedelta(seconds=60)) is None
+    assert lately.recall(session, root.id, now + timedelta(minutes=14, seconds=59)) == root
+    assert lately.recall(session, root.id, now + timedelta(minutes=15)) is None
     assert lately.recall(session, people.new_id(), now) is None
     assert lately.recall(people.new_id(), root.id, now) is None
 

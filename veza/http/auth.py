@@ -96,7 +96,7 @@ def admin_only(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
 
 
 def lately_admin(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    """As `admin_only`, for what must be seen while the database is away: an admin of the last minute passes then."""
+    """As `admin_only`, for what must be seen while the database is away: an admin of a moment ago passes then."""
 
     @wraps(view)
     async def as_admin(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -178,7 +178,7 @@ async def _require_lately() -> Caller:
 
 
 async def lately_behind(token: str, parts: Parts, kind: TokenType = TokenType.ACCESS) -> Caller:
-    """As `behind`; while the database does not say, an admin of the last minute is who they were. Raises StoreError."""
+    """As `behind`; while the database does not say, an admin of a moment ago is who they were. Raises StoreError."""
     claims = parts.tokens.read(token, kind)
     remembered = parts.lately.recall(claims.session_id, claims.user_id, parts.clock())
     if remembered is None:

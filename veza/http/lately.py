@@ -9,7 +9,10 @@ from uuid import UUID
 
 from veza.domain.accounts import Role, User
 
-REMEMBERED: Final = timedelta(seconds=60)  # a demotion that could not be read matters no longer than this
+REMEMBERED: Final = timedelta(minutes=15)
+"""Looking into an outage takes longer than a minute. What is read on is how the process does; a demotion that could not
+be read matters no longer than this."""
+
 MOST: Final = 64  # sessions of admins; an operator's pages ask every few seconds
 
 
@@ -28,6 +31,6 @@ class LatelyAdmins:
                 self._seen.popitem(last=False)
 
     def recall(self, session_id: UUID, user_id: UUID, now: datetime) -> User | None:
-        """The admin whose session it was within the last minute."""
+        """The admin whose session it was a moment ago."""
         user, at = self._seen.get(session_id, (None, now))
         return user if user is not None and user.id == user_id and now - at < REMEMBERED else None

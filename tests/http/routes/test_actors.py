@@ -179,7 +179,7 @@ async def test_a_supervisor_is_looked_at_and_not_acted_upon(house: House) -> Non
 # -- while the database is away ----------------------------------------------------------------------------------------
 
 
-async def test_while_the_database_is_away_an_admin_of_the_last_minute_sees_everything_and_does_nothing(
+async def test_while_the_database_is_away_an_admin_of_a_moment_ago_sees_everything_and_does_nothing(
     house: House, postgres: Server, dsn: str
 ) -> None:
     admin, other = await house.admin(), await house.sign_up("mallory")
