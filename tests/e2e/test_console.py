@@ -12,7 +12,8 @@ import trio
 from playwright.async_api import Page, expect
 
 from tests.browser import Browser, Tab
-from tests.conftest import Server
+from tests.conftest import Server, server_directory
+from tests.e2e.live_station import open_station
 from tests.house import ADMIN_EMAIL, PASSWORD, House, running_house
 from tests.scene import set_the_scene
 from tests.shop import data
@@ -226,3 +227,26 @@ async def test_a_page_says_so_while_the_database_is_away_and_the_tree_goes_on(
                 await tab.do(expect(page.locator("#region-actors")).to_contain_text("Payer"))
             await tab.do(page.goto("/console/payouts"))
             await tab.do(is_live(page))
+
+
+async def test_who_is_on_air_is_shown_as_they_come_stall_and_go(postgres: Server, browser: Browser) -> None:
+    admin = {"ADMIN_EMAIL": ADMIN_EMAIL, "ADMIN_PASSWORD": PASSWORD}
+    name = postgres.create()
+    with server_directory() as directory, open_station(postgres.named(name), directory, **admin) as on:
+        with trio.fail_after(120):
+            async with on.creator() as creator, browser.open(on.url) as tab:
+                page = tab.page
+                await tab.do(signs_in(page))
+                await tab.do(page.get_by_role("link", name="Streams").click())
+                await tab.do(expect(page.get_by_text("Nobody is on air.")).to_be_visible())
+                encoder = creator.publish()
+                row = page.locator("#region-streams tr")
+                await tab.do(expect(row).to_contain_text("live"))
+                await tab.do(expect(row).to_contain_text("good"))
+                await tab.do(expect(row).to_contain_text("Mbit/s"))
+                await tab.axe()
+                await tab.screenshot("console-on-air")
+                encoder.kill()
+                await tab.do(expect(row).to_contain_text("reconnecting"))
+                await tab.do(expect(page.get_by_text("Nobody is on air.")).to_be_visible())
+    postgres.drop(name)
