@@ -125,7 +125,11 @@ class Operations:
             for row in await self._db.fetch(STREAMS, ids)
         }
 
+    async def names(self, ids: Collection[UUID]) -> dict[UUID, str]:
+        """What users are called, by their ids; who was never there is left out."""
+        return await _names(self._db, ids)
 
-async def _names(queries: Queries, ids: Collection[UUID]) -> dict[UUID, str]:
+
+async def _names(queries: Database | Queries, ids: Collection[UUID]) -> dict[UUID, str]:
     rows = await queries.fetch("SELECT id, username FROM users WHERE id = ANY ($1::uuid[])", list(ids))
     return {row["id"]: row["username"] for row in rows}

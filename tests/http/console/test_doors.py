@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from html import unescape
 from random import Random
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,10 +19,12 @@ from tests.house import ADMIN_EMAIL, PASSWORD, Account, House
 from tests.http.desk import refusal
 from tests.shop import Shop, data
 from veza.domain.accounts import Session, SessionEnd, begin_session
+from veza.domain.audit import By
 from veza.domain.ids import IdMint, utc_now
 from veza.http.app import create_app, routes
 from veza.http.console.entry import COOKIE
 from veza.http.tokens import Tokens
+from veza.store.audit import AuditRows
 from veza.store.bridge import Database
 from veza.store.sessions import Sessions, open_session
 
@@ -225,3 +228,19 @@ async def test_pages_run_nothing_but_our_own_files_whatever_stands_in_them(desk:
     assert "unsafe" not in policy
     for directive in ("default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "form-action 'self'"):
         assert directive in policy
+
+
+async def test_the_audit_is_read_with_names_page_by_page_and_filtered(desk: Desk) -> None:
+    for number in range(60):
+        entry = {"reason": f"Round {number}.", "incarnation": 1}
+        await AuditRows(desk.db).record(desk.new_id(), By(UUID(desk.admin.id), None, None), "actor.pause", "x", entry)
+    token = desk.tokens.console(await desk.session(desk.admin))
+    first = (await desk.ask("GET", "/console/audit?action=actor.pause", token)).text
+    assert first.count("actor.pause</th>") == 50
+    assert "Round 59." in first
+    assert "<td>admin</td>" in first
+    [older] = re.findall(r'href="(/console/audit\?action=actor.pause&amp;before=[^"]+)"', first)
+    rest = (await desk.ask("GET", unescape(older), token)).text
+    assert rest.count("actor.pause</th>") == 10
+    assert "Older" not in rest
+    assert (await desk.ask("GET", "/console/audit?before=x", token)).status_code == 400

@@ -17,6 +17,7 @@ from quart import Blueprint, Response, request
 from veza.actors.core import ActorView, State, SupervisorView
 from veza.actors.core.views import CrashView, Percentiles
 from veza.actors.lookout import POINTS, Point
+from veza.domain.audit import Entry, Place
 from veza.domain.audit import Wanted as WantedEntries
 from veza.domain.errors import Conflict, NotFound
 from veza.domain.flags import DESCRIPTIONS
@@ -38,6 +39,7 @@ from veza.store.reports import Wanted as WantedReports
 
 CHILDREN: Final = 1000  # of a dynamic supervisor, that a page shows: a thousand rows are a second's work for a browser
 ROWS: Final = 50  # of a list: the first are what to look at, and the API has them all
+LATEST: Final = 8  # entries of the audit on the overview: what happened just now
 TREE_SECONDS: Final = 2.0  # a look at a thousand actors takes some 20 ms
 LIST_SECONDS: Final = 2.0  # a query or two for each reader
 
@@ -72,6 +74,12 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class EntryLine:
+    entry: Entry
+    who: str | None
+
+
+@dataclass(frozen=True)
 class Crashed:
     path: str
     crash: CrashView
@@ -85,10 +93,8 @@ def overview(_args: Mapping[str, str]) -> Look:
         crashes = sorted(_crashes(have.tree(most=CHILDREN)), key=lambda each: each.crash.at, reverse=True)
         known: dict[str, Sequence[Row]] = {}
         with suppress(StoreError):  # the checks say so
-            known = {
-                "tiles": _tiles(await have.metrics.work(), have),
-                "entries": await _entries(WantedEntries(), 8, have),
-            }
+            latest = await have.audit.page(WantedEntries(), None, LATEST)
+            known = {"tiles": _tiles(await have.metrics.work(), have), "entries": await _entries(latest, have)}
         return {
             "checks": [Row(name, result) for name, result in found.items()],
             "crashes": [Row(each.path, each) for each in crashes[:5]],
@@ -116,8 +122,13 @@ def _tiles(work: Work, have: Parts) -> list[Row]:
     return [Row(tile.label, tile) for tile in tiles]
 
 
-async def _entries(wanted: WantedEntries, most: int, have: Parts) -> list[Row]:
-    return [Row(str(each.id), each) for each in await have.audit.page(wanted, None, most)]
+async def _entries(entries: Sequence[Entry], have: Parts) -> list[Row]:
+    names = await have.operations.names({each.user_id for each in entries if each.user_id is not None})
+    return [Row(str(each.id), EntryLine(each, _name(each.user_id, names))) for each in entries]
+
+
+def _name(user_id: UUID | None, names: Mapping[UUID, str]) -> str | None:
+    return None if user_id is None else names.get(user_id, str(user_id))
 
 
 def _crashes(tree: SupervisorView) -> Iterator[Crashed]:
@@ -400,10 +411,18 @@ def switches(_args: Mapping[str, str]) -> Look:
 
 def audit(args: Mapping[str, str]) -> Look:
     have = parts()
-    wanted = WantedEntries(action=args.get("action") or None, resource=args.get("resource") or None)
+    asked = {name: args[name] for name in ("action", "resource") if args.get(name)}
+    wanted = WantedEntries(action=asked.get("action"), resource=asked.get("resource"))
+    before = Place.parse(args["before"]) if args.get("before") else None
 
     async def look() -> Content:
-        return {"entries": await _entries(wanted, ROWS, have)}
+        found = await have.audit.page(wanted, before, ROWS + 1)
+        shown, more = found[:ROWS], found[ROWS:]
+        older = urlencode(asked | {"before": str(Place(shown[-1].at, shown[-1].id))}) if more else ""
+        return {
+            "entries": await _entries(shown, have),
+            "older": [Row("older", f"{PATH}/audit?{older}")] if more else [],
+        }
 
     return look
 
