@@ -25,6 +25,7 @@ from veza import logs
 from veza.actors.core import State
 from veza.compose import House, house
 from veza.listener import DRAIN_SECONDS, listen
+from veza.loop_watch import watched
 from veza.settings import Settings, make_data_dir
 from veza.store.embedded import embedded_dsn
 from veza.store.errors import DatabaseUnavailable
@@ -113,7 +114,7 @@ async def run(
     Raises what the root of the tree could not hold, so that the process ends with a non-zero exit.
     """
     leave = trio.Event() if leave is None else leave
-    async with house(settings, dsn) as home, trio.open_nursery() as nursery:
+    async with house(settings, dsn) as home, watched(home.parts.pulse), trio.open_nursery() as nursery:
         if on_signal:
             await nursery.start(_leave_on_signal, leave)
         await nursery.start(home.run_tree)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from itertools import islice
 from typing import Final, Never, Protocol, assert_never
 
@@ -53,6 +53,11 @@ class Outbox:
     @property
     def waiting(self) -> int:
         return len(self._rows)
+
+    @property
+    def waiting_since(self) -> datetime | None:
+        """When the oldest row that waits was made; None if none does."""
+        return self._rows[0].at if self._rows else None
 
     @property
     def full(self) -> bool:

@@ -225,6 +225,7 @@ class Payer(QueueWorker[Messages, Claim, Outcome, Decision, Transfer]):
                 self.count(retried=1)
                 told.info("transfer_to_retry", code=code, at=at)
             case Again(code=code):
+                self.count(given_back=1)
                 told.info("transfer_given_back", code=code)
             case Hold(why=HoldReason.AWAITING_FUNDS):
                 self.count(held=1)

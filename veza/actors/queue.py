@@ -55,6 +55,7 @@ class Progress:
     calling: int = 0
     done: int = 0
     retried: int = 0
+    given_back: int = 0
     held: int = 0
     given_up: int = 0
     stopped_because: str | None = None

@@ -101,5 +101,6 @@ class Reverser(RungWorker[ReversalClaim, Outcome, ReversalDecision, Reversal]):
                 told.info("reversal_to_retry", code=code, at=at)
                 self.ring()
             case Again(code=code):
+                self.count(given_back=1)
                 told.info("reversal_given_back", code=code)
                 self.ring()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from time import perf_counter
@@ -99,6 +99,11 @@ _current: ContextVar[Trace] = ContextVar("veza_trace")
 def trace() -> Trace:
     """The trace of the request in hand. Raises LookupError outside a request."""
     return _current.get()
+
+
+def trace_in(context: Context) -> Trace | None:
+    """The trace of the request that a task works on, by the task's context; of none in particular, None."""
+    return context.get(_current)
 
 
 class Seats:

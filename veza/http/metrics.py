@@ -8,19 +8,25 @@ good by whoever collects them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate
 from typing import Final, Literal
 
 import trio
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from veza.actors.audit import Outbox
-from veza.actors.core import ActorView, State, SupervisorView
+from veza.actors.core import ActorView, Pulse, State, SupervisorView
+from veza.actors.core.pulse import BOUNDS
+from veza.actors.payments import Till
+from veza.actors.queue import Progress
 from veza.http.edge import Seats, Trace
 from veza.store.errors import StoreError
 from veza.store.metrics import Metrics, Standing, Work
@@ -55,6 +61,20 @@ class Requests:
         self._seconds.labels(route).observe(finished.seconds)
 
 
+@dataclass(frozen=True)
+class Sources:
+    """What is read off when somebody asks. ``checks``: of what is configured, whether it is well; ``outbox``: none
+    where nobody writes the audit; ``now``: by the clock that its entries go by."""
+
+    metrics: Metrics
+    tree: SupervisorView
+    seats: Seats
+    pulse: Pulse
+    checks: Mapping[str, bool]
+    outbox: Outbox | None
+    now: datetime
+
+
 class Exposition:
     """The registry of one process, and what is read off when it is asked for."""
 
@@ -67,10 +87,10 @@ class Exposition:
         self._work: Work | None = None
         self._looked_at = float("-inf")
 
-    async def text(self, metrics: Metrics, tree: SupervisorView, seats: Seats, outbox: Outbox | None) -> bytes:
+    async def text(self, sources: Sources) -> bytes:
         """Everything, as it stands now."""
         now = CollectorRegistry()
-        now.register(_Read(_moment(metrics, tree, seats, outbox, await self._counted(metrics))))
+        now.register(_Read(_moment(sources, await self._counted(sources.metrics))))
         return generate_latest(self._registry) + generate_latest(now)
 
     async def _counted(self, metrics: Metrics) -> Work | None:
@@ -94,12 +114,11 @@ class _Read(Collector):
         return self._read
 
 
-def _moment(
-    metrics: Metrics, tree: SupervisorView, seats: Seats, outbox: Outbox | None, work: Work | None
-) -> Iterator[Metric]:
-    yield _gauge("veza_http_requests_in_hand", "Requests that are being worked on.", seats.taken)
-    yield from _actors(tree)
-    pool = metrics.pool
+def _moment(sources: Sources, work: Work | None) -> Iterator[Metric]:
+    yield _gauge("veza_http_requests_in_hand", "Requests that are being worked on.", sources.seats.taken)
+    yield from _loop(sources.pulse)
+    yield from _actors(sources.tree)
+    pool = sources.metrics.pool
     connections = GaugeMetricFamily("veza_database_connections", "Connections of the pool.", labels=["state"])
     connections.add_metric(["idle"], pool.idle)
     connections.add_metric(["in_use"], pool.in_use)
@@ -107,13 +126,35 @@ def _moment(
     yield _gauge("veza_database_connections_limit", "Connections that the pool may open.", pool.size)
     yield _gauge("veza_database_waiting", "Tasks that wait for a connection.", pool.waiting)
     yield _gauge("veza_database_up", "Whether the database said how the platform's work stands.", work is not None)
-    if outbox is not None:
-        yield _gauge("veza_audit_waiting", "Entries of the audit that are not written yet.", outbox.waiting)
-        dropped = CounterMetricFamily("veza_audit_dropped", "Entries of the audit that were given up.")
-        dropped.add_metric([], outbox.dropped)
-        yield dropped
+    checks = GaugeMetricFamily("veza_check_ok", "Whether what /health/deep looks at is well.", labels=["check"])
+    for name, well in sources.checks.items():
+        checks.add_metric([name], float(well))
+    yield checks
+    if sources.outbox is not None:
+        yield from _audit(sources.outbox, sources.now)
     if work is not None:
         yield from _platform(work)
+
+
+def _loop(pulse: Pulse) -> Iterator[Metric]:
+    lag = HistogramMetricFamily("veza_event_loop_lag_seconds", "How late the event loop's beats came.")
+    les = [*map(str, BOUNDS), "+Inf"]
+    lag.add_metric([], list(zip(les, accumulate(pulse.counts), strict=True)), pulse.seconds)
+    yield lag
+    stalls = CounterMetricFamily("veza_event_loop_stalls", "Times that nobody was served.", labels=["kind"])
+    stalls.add_metric(["stuck"], pulse.stuck)  # one task kept the loop
+    stalls.add_metric(["crowded"], pulse.crowded)  # many tasks did together
+    yield stalls
+    yield _counter("veza_event_loop_stalled_seconds", "How long nobody was served, in stalls.", pulse.stalled_seconds)
+    yield _gauge("veza_event_loop_watched", "Whether something looks at what the loop is stuck in.", pulse.watched)
+
+
+def _audit(outbox: Outbox, now: datetime) -> Iterator[Metric]:
+    yield _gauge("veza_audit_waiting", "Entries of the audit that are not written yet.", outbox.waiting)
+    since = outbox.waiting_since
+    lag = 0.0 if since is None else max((now - since).total_seconds(), 0.0)
+    yield _gauge("veza_audit_lag_seconds", "How long the oldest of them has waited.", lag)
+    yield _counter("veza_audit_dropped", "Entries of the audit that were given up.", outbox.dropped)
 
 
 def _platform(work: Work) -> Iterator[Metric]:
@@ -139,6 +180,12 @@ def _gauge(name: str, about: str, value: float) -> Metric:
     gauge = GaugeMetricFamily(name, about)
     gauge.add_metric([], float(value))
     return gauge
+
+
+def _counter(name: str, about: str, value: float) -> Metric:
+    counter = CounterMetricFamily(name, about)
+    counter.add_metric([], value)
+    return counter
 
 
 # -- actors ------------------------------------------------------------------------------------------------------------
@@ -185,6 +232,33 @@ def _actors(tree: SupervisorView) -> Iterator[Metric]:
         for each in alone:
             counter.add_metric([each.path], read(each))
         yield counter
+    yield from _queues({each.path: each.snapshot for each in alone if isinstance(each.snapshot, Progress)})
+    for each in alone:
+        if isinstance(each.snapshot, Till) and each.snapshot.provider != "not_asked":
+            yield _gauge(
+                "veza_payment_provider_answers",
+                "Whether the payment provider answered when it was last asked, and takes our key.",
+                each.snapshot.provider == "answers",
+            )
+
+
+def _queues(found: Mapping[str, Progress]) -> Iterator[Metric]:
+    attempts = CounterMetricFamily(
+        "veza_queue_attempts",
+        "What came of asking a provider, since the actor's last start.",
+        labels=["actor", "outcome"],
+    )
+    stopped = GaugeMetricFamily("veza_queue_stopped", "Whether the provider refuses our key.", labels=["actor"])
+    in_hand = GaugeMetricFamily("veza_queue_in_hand", "Rows that are being worked on.", labels=["actor"])
+    for path, progress in found.items():
+        for outcome in OUTCOMES:
+            attempts.add_metric([path, outcome], getattr(progress, outcome))
+        stopped.add_metric([path], float(progress.stopped_because is not None))
+        in_hand.add_metric([path], progress.in_hand)
+    yield from (attempts, stopped, in_hand)
+
+
+OUTCOMES: Final = ("done", "retried", "given_back", "held", "given_up")
 
 
 COUNTED: Final[Sequence[tuple[str, str, Callable[[ActorView], int]]]] = (

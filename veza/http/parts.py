@@ -11,7 +11,7 @@ import trio
 from quart import current_app
 
 from veza.actors.audit import Outbox
-from veza.actors.core import SupervisorView
+from veza.actors.core import Pulse, SupervisorView
 from veza.actors.lookout import Trends
 from veza.actors.refs import Refs
 from veza.domain.flags import Flags
@@ -217,6 +217,8 @@ class Parts:
     """How busy each actor was in the last minutes."""
     lately: LatelyAdmins = field(default_factory=LatelyAdmins)
     """Who was an admin a moment ago, for while the database can't be asked."""
+    pulse: Pulse = field(default_factory=Pulse)
+    """The event loop's: how late it is. Whoever runs the app has it beat."""
     exposition: Exposition = field(default_factory=Exposition)
     """What is measured of requests, and how all that is measured is told."""
     outbox: Outbox | None = field(default_factory=lambda: None)

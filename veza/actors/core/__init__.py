@@ -13,6 +13,7 @@ from veza.actors.core.errors import (
 )
 from veza.actors.core.mailbox import Coalesce, Mailbox, Refuse, Wait
 from veza.actors.core.messages import Ask, Later, Tell
+from veza.actors.core.pulse import Pulse
 from veza.actors.core.ref import Ref
 from veza.actors.core.views import ActorView, NodeView, State, SupervisorView
 
@@ -31,6 +32,7 @@ __all__ = [
     "Misuse",
     "NodeView",
     "Overloaded",
+    "Pulse",
     "Ref",
     "Refuse",
     "State",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import PurePath
-from types import TracebackType
+from types import CodeType, TracebackType
 
 from veza.actors.core.views import CrashView
 
@@ -34,6 +34,11 @@ def view_of(crash: Exception, at: datetime, message_type: str | None) -> CrashVi
     return CrashView(at, _type_of(crash), tuple(_places(crash))[-FRAMES:], message_type)
 
 
+def place(code: CodeType, line: int | None) -> str:
+    """Where some code stands, told without any of its values: file:line:function."""
+    return f"{'/'.join(PurePath(code.co_filename).parts[-3:])}:{line}:{code.co_name}"
+
+
 def _type_of(crash: Exception) -> str:
     if isinstance(crash, ExceptionGroup):
         return " + ".join(_type_of(each) for each in crash.exceptions)
@@ -43,8 +48,7 @@ def _type_of(crash: Exception) -> str:
 def _places(crash: Exception) -> Iterator[str]:
     trace: TracebackType | None = crash.__traceback__
     while trace is not None:
-        code = trace.tb_frame.f_code
-        yield f"{'/'.join(PurePath(code.co_filename).parts[-3:])}:{trace.tb_lineno}:{code.co_name}"
+        yield place(trace.tb_frame.f_code, trace.tb_lineno)
         trace = trace.tb_next
     if isinstance(crash, ExceptionGroup):
         for each in crash.exceptions:

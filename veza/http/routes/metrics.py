@@ -13,19 +13,30 @@ from veza.http.auth import bearer
 from veza.http.document import Exposed
 from veza.http.edge import seats
 from veza.http.legacy import legacy
+from veza.http.metrics import Sources
 from veza.http.parts import parts
+from veza.http.routes.health import DEEP_SECONDS, checkup
 
 api = Blueprint("metrics", __name__)
 root = legacy("metrics_legacy")
 
 
 async def get_metrics() -> Response:
-    """How requests, actors, the database's pool, the audit and the platform's work are doing, for Prometheus."""
+    """How requests, the event loop, actors, the database, the audit and the platform's work do, for Prometheus."""
     token = parts().settings.metrics_token
     if token and not hmac.compare_digest((bearer() or "").encode(), token.encode()):
         raise Unauthenticated("Send the metrics' token (Authorization: Bearer).", code="invalid_token")
-    text = await parts().exposition.text(parts().metrics, parts().tree(), seats(), parts().outbox)
-    return Response(text, content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    checks = await checkup().results(DEEP_SECONDS)
+    sources = Sources(
+        metrics=parts().metrics,
+        tree=parts().tree(),
+        seats=seats(),
+        pulse=parts().pulse,
+        checks={name: each.status == "ok" for name, each in checks.items() if each.status != "not_configured"},
+        outbox=parts().outbox,
+        now=parts().clock(),
+    )
+    return Response(await parts().exposition.text(sources), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 for blueprint in (api, root):
