@@ -68,11 +68,14 @@ class Telling:
 
 
 def look_at(frame: FrameType) -> Look:
-    """What the loop's thread is at, by its innermost frame."""
+    """What the loop's thread is at, by its innermost frame.
+
+    It holds the frame in which the task began, and must be let go of soon: a frame that nobody holds is made anew for
+    each look, in the place of the last one.
+    """
     if frame.f_code.co_filename.startswith(POLLS):
         return Look(idle=True)
-    task = _task_frame(frame)
-    return Look(idle=False, spot=(id(frame), frame.f_lasti), task=None if task is None else id(task))
+    return Look(idle=False, spot=(id(frame), frame.f_lasti), task=_task_frame(frame))
 
 
 def stack_of(frame: FrameType) -> list[str]:
@@ -170,6 +173,7 @@ class LoopWatch:
             log.error("event_loop_watch_died", exc_info=error)
         finally:
             self._pulse.watched = False
+            self._silence = Silence()  # the last look holds a frame
 
     def _turn(self, meant: float) -> float:
         """Look at the pulse, and where a beat is overdue at the loop; seconds until the next turn."""

@@ -9,6 +9,9 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.http.conftest import Serve, until
+from tests.stalls import heard
+from veza.http.parts import CheckResult
+from veza.loop_watch import watched
 
 PLAIN = b"GET /api/v1/health HTTP/1.1\r\nHost: veza\r\n"
 HELD = b"GET /api/v1/stage/hold HTTP/1.1\r\nHost: veza\r\n\r\n"
@@ -195,3 +198,21 @@ async def test_an_error_outside_the_app_has_the_envelope_too(serve: Serve, monke
     assert b" 500 " in answer
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["request_id"] == "one"
     assert line["status"] == 500
+
+
+async def test_a_request_that_keeps_the_event_loop_is_named_by_its_route_and_id(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = heard(monkeypatch)
+
+    async def keeps_the_loop() -> CheckResult:
+        log.block_until_told()
+        return CheckResult("ok")
+
+    served = await serve(checks={"database": keeps_the_loop})
+    async with watched(served.app.parts.pulse), served.client() as client:
+        url = f"{served.base_url}/api/v1/health/deep?token=of-theirs"
+        await client.get(url, headers={"X-Request-ID": "of-the-test"})
+        over = await log.until("event_loop_goes_on")
+    assert (over["method"], over["route"], over["request_id"]) == ("GET", "/api/v1/health/deep", "of-the-test")
+    assert "of-theirs" not in str(log.lines)

@@ -131,6 +131,17 @@ async def test_healthz_touches_no_dependency(serve: Serve) -> None:
     assert answer.json()["data"]["loop_lag_ms"] >= 0
 
 
+@pytest.mark.parametrize(("lag", "status", "says"), [(4.9, 200, "alive"), (5.1, 503, "stuck")])
+async def test_healthz_goes_by_how_late_the_event_loop_is(serve: Serve, lag: float, status: int, says: str) -> None:
+    served = await serve()
+    served.app.parts.pulse.felt(lag)
+    with trio.fail_after(10):
+        async with served.client() as client:
+            answer = await client.get(f"{served.base_url}/api/v1/healthz")
+    data = answer.json()["data"]
+    assert (answer.status_code, data["status"], data["loop_lag_ms"]) == (status, says, lag * 1000)
+
+
 async def test_healthz_says_so_when_the_root_supervisor_is_gone(serve: Serve) -> None:
     served = await serve(root_alive=lambda: False)
     with trio.fail_after(10):

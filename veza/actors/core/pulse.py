@@ -48,6 +48,7 @@ class Pulse:
         As a task of the system's, so that it goes on while what is around the block is being cancelled.
         """
         scope = trio.CancelScope()
+        self.last = (self.last[0], perf_counter() + BEAT_SECONDS)  # the first may be late already
         trio.lowlevel.spawn_system_task(self._beat, scope, name="the event loop's pulse")
         try:
             yield
@@ -58,10 +59,10 @@ class Pulse:
     async def _beat(self, scope: trio.CancelScope) -> None:
         with scope:
             while True:
-                due = perf_counter() + BEAT_SECONDS
-                self.last = (self.last[0] + 1, due)
                 await trio.sleep(BEAT_SECONDS)
-                self.felt(perf_counter() - due)
+                now = perf_counter()
+                self.felt(now - self.last[1])
+                self.last = (self.last[0] + 1, now + BEAT_SECONDS)
 
     def felt(self, late: float) -> None:
         """Count a beat that came ``late`` seconds after it was due.

@@ -12,7 +12,7 @@ from typing import Final
 
 STUCK_SECONDS: Final = 0.1  # that one task may keep the loop: a tenth of a second is what a person notices
 CROWDED_SECONDS: Final = 0.2  # that many may take together: what is overloaded is late, and stuck in nothing
-SLACK_SECONDS: Final = 0.01  # that a look may come late by itself: two others wanted the interpreter (5 ms each)
+SLACK_SECONDS: Final = 0.004  # that a look may come late by itself: who waits for the interpreter waits 5 ms at least
 
 
 class Verdict(Enum):
@@ -24,11 +24,15 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Look:
-    """Where the loop's thread stood. It holds no frame, since a frame holds values."""
+    """Where the loop's thread stood. ``idle``: waiting for the world.
+
+    ``spot`` is a frame, by its id, and the instruction it was at. ``task`` is what there is but once of the task that
+    was run; null where none was.
+    """
 
     idle: bool
-    spot: tuple[int, int] | None = None  # which frame, and which instruction of it
-    task: int | None = None  # the outermost frame of the task that was run; null: none was
+    spot: tuple[int, int] | None = None
+    task: object | None = None
 
 
 @dataclass(frozen=True)
