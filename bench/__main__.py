@@ -26,6 +26,7 @@ MODULES = (
     "audit",
     "limits",
     "console",
+    "introspection",
 )
 RESULTS = Path(__file__).with_name("results")  # not in the repository: a figure is of the machine it was taken on
 

@@ -32,8 +32,9 @@ from veza.actors.core.ref import INSIDE
 from veza.actors.core.silence import Look, Passed, Silence, Verdict, own
 from veza.http.edge import trace_in
 
-LOOK_SECONDS: Final = BEAT_SECONDS  # between two looks at the pulse
-CLOSER_SECONDS: Final = BEAT_SECONDS / 2  # the same while a beat is overdue: a stall is told at 120 ms at the latest
+LOOK_SECONDS: Final = 2 * BEAT_SECONDS  # between two looks at the pulse: each takes the interpreter from the loop
+CLOSER_AFTER_SECONDS: Final = 0.03  # that a beat is overdue, is the loop looked at: below, it may just be busy
+CLOSER_SECONDS: Final = 0.01  # between two looks at the loop: a stall is told at 120 ms at the latest
 
 AT_ONCE: Final = 5  # stalls told one after the other: as many places to look at
 APART_SECONDS: Final = 10.0  # between two after that
@@ -144,7 +145,8 @@ class LoopWatch:
         self._thread_id = threading.get_ident()
         self._clock = _clock_of(self._thread_id)
         self._over = threading.Event()
-        self._at, self._computed, self._beats = perf_counter(), self._clock(), 0
+        self._beats = 0
+        self._at, self._computed, self._meant = perf_counter(), self._clock(), 0.0  # as of the last look, or beat
         self._telling = Telling(self._at)
         self._silence = Silence()
         self._told: dict[str, str] | None = None  # of the present silence, when it was told
@@ -178,15 +180,19 @@ class LoopWatch:
     def _turn(self, meant: float) -> float:
         """Look at the pulse, and where a beat is overdue at the loop; seconds until the next turn."""
         now, computed = perf_counter(), self._clock()
-        passed = Passed(meant, now - self._at, computed - self._computed)
+        self._meant += meant
+        passed = Passed(self._meant, now - self._at, computed - self._computed)
         beats, due = self._pulse.last
         if beats != self._beats:
             self._goes_on(replace(passed, elapsed=max(due - BEAT_SECONDS - self._at, 0.0)))
             self._beats = beats
-        self._at, self._computed = now, computed
-        frame = sys._current_frames().get(self._thread_id) if now > due else None  # noqa: SLF001 - documented
+            self._at, self._computed, self._meant = now, computed, 0.0
+        frame = None
+        if now - due >= CLOSER_AFTER_SECONDS:
+            frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001 - documented, with the underscore
         if frame is None:
             return LOOK_SECONDS
+        self._at, self._computed, self._meant = now, computed, 0.0
         fresh = self._silence.verdict is None
         verdict = self._silence.seen(replace(passed, elapsed=min(passed.elapsed, now - due)), look_at(frame))
         if verdict is not None and fresh:

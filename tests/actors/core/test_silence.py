@@ -78,6 +78,20 @@ def test_a_loop_that_waits_for_the_world_is_about_to_beat() -> None:
     assert verdict(ON_TIME, [IDLE] * 1000)[0] is None
 
 
+def test_where_it_stood_before_the_first_look_counts_if_the_second_finds_it_there() -> None:
+    before = Passed(meant=0.08, elapsed=0.08, computed=0.0)
+    proven, unproven, doubtful = Silence(), Silence(), Silence()
+    for silence in (proven, unproven, doubtful):
+        assert silence.seen(before, WAITING[0]) is None
+        assert silence.own == 0
+    assert proven.seen(Passed(meant=0.02, elapsed=0.021, computed=0.0), WAITING[0]) is Verdict.STUCK
+    assert proven.kept == pytest.approx(0.101)
+    unproven.seen(ON_TIME, at(7)[0])
+    assert unproven.own == 0
+    doubtful.seen(CONTENDED, WAITING[0])  # the watch had to wait itself
+    assert doubtful.own < 0.01
+
+
 def test_a_verdict_stands_until_the_silence_is_over() -> None:
     silence = Silence()
     for look in at(7, spots=10):

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-BEAT_SECONDS: Final = 0.02  # fifty a second cost a few thousandths of a core, and a tenth of a second is five of them
+BEAT_SECONDS: Final = 0.02  # fifty a second cost an idle core a hundredth, and a tenth of a second is five of them
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the buckets that lags are counted in, in seconds: from the poll's own grain to what serves nobody."""
 

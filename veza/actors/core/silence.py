@@ -43,18 +43,24 @@ class Passed:
     elapsed: float
     computed: float
 
+    @property
+    def punctual(self) -> bool:
+        """Whether the watch was awake when it meant to be.
+
+        Else it was itself kept from running, by what keeps the loop from it too: a stop, another thread, the machine.
+        """
+        return self.elapsed <= self.meant + SLACK_SECONDS
+
 
 def own(passed: Passed, *, still: bool) -> float:
     """How much of what passed was the loop's own doing.
 
-    What it computed; and, where it stood ``still`` in one place, what the watch was awake for as well. A watch that
-    comes late was itself kept from running, by what keeps the loop from it too: a stop, another thread, the machine.
-    The later it is, the less does standing still say.
+    What it computed; and, where it stood ``still`` in one place, what the watch was awake for as well. The later the
+    watch is, the less does standing still say.
     """
     waited = 0.0
     if still:
-        on_time = passed.elapsed <= passed.meant + SLACK_SECONDS
-        waited = passed.elapsed if on_time else passed.meant**2 / passed.elapsed
+        waited = passed.elapsed if passed.punctual else passed.meant**2 / passed.elapsed
     return min(passed.elapsed, max(passed.computed, waited))
 
 
@@ -69,15 +75,22 @@ class Silence:
         self.verdict: Verdict | None = None
         """What was made of it first."""
         self._last: Look | None = None
+        self._unproven = 0.0  # before the first look, if it stood there already
 
     def seen(self, passed: Passed, look: Look) -> Verdict | None:
         """Take in a look; the verdict, once there is one."""
         last, self._last = self._last, look
         if look.idle:  # about to beat, or kept from it by what is none of its doing
             if self.verdict is None:
-                self.own = self.kept = 0.0
+                self.own = self.kept = self._unproven = 0.0
             return self.verdict
-        more = own(passed, still=last is None or last.spot == look.spot)
+        still = last is not None and last.spot == look.spot
+        more = own(passed, still=still)
+        if last is None:
+            self._unproven = own(passed, still=True) - more
+        else:
+            more += self._unproven if still and passed.punctual else 0.0
+            self._unproven = 0.0
         self.own += more
         self.kept = self.kept + more if last is None or last.task == look.task else 0.0
         if self.verdict is None and self.kept >= STUCK_SECONDS:
