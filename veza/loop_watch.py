@@ -34,7 +34,7 @@ from veza.http.edge import trace_in
 
 LOOK_SECONDS: Final = 2 * BEAT_SECONDS  # between two looks at the pulse: each takes the interpreter from the loop
 CLOSER_AFTER_SECONDS: Final = 0.03  # that a beat is overdue, is the loop looked at: below, it may just be busy
-CLOSER_SECONDS: Final = 0.01  # between two looks at the loop: a stall is told at 120 ms at the latest
+CLOSER_SECONDS: Final = 0.01  # between two looks at the loop: a stall is told when it is 110 ms late
 
 AT_ONCE: Final = 5  # stalls told one after the other: as many places to look at
 APART_SECONDS: Final = 10.0  # between two after that
@@ -93,15 +93,11 @@ def stack_of(frame: FrameType) -> list[str]:
 def doing(frame: FrameType, root: trio.lowlevel.Task | None) -> dict[str, str]:
     """Whose turn it is: the task's name, and the actor whose it is or the request it works on."""
     outermost = _task_frame(frame)
-    if outermost is None:
-        return {}
     for task in _tasks(root):
-        if getattr(task.coro, "cr_frame", None) is outermost:
-            trace = trace_in(task.context)
-            asked = (
-                {} if trace is None else {"method": trace.method, "route": trace.route, "request_id": trace.request_id}
-            )
-            found = {"task": task.name, "actor": task.context.get(INSIDE), **asked}
+        if outermost is not None and getattr(task.coro, "cr_frame", None) is outermost:
+            found = {"task": task.name, "actor": task.context.get(INSIDE)}
+            if trace := trace_in(task.context):
+                found |= {"method": trace.method, "route": trace.route, "request_id": trace.request_id}
             return {name: value for name, value in found.items() if value is not None}
     return {}
 
