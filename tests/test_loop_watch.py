@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -88,6 +89,21 @@ async def test_it_names_the_actor(log: Log) -> None:
         await child.ref.ask(Add(1))
         over = await log.until("event_loop_goes_on")
     assert over["actor"] == "veza/blocker"
+
+
+async def test_what_the_garbage_collector_takes_of_it_is_said(log: Log) -> None:
+    def takes_long(phase: str, _info: dict[str, int]) -> None:
+        if phase == "start":
+            log.block_until_told()
+
+    async with watched(Pulse()):
+        gc.callbacks.append(takes_long)  # after the watch's own, as all that a collection does is
+        try:
+            gc.collect()
+        finally:
+            gc.callbacks.remove(takes_long)
+        over = await log.until("event_loop_goes_on")
+    assert over["collecting_ms"] >= 100
 
 
 async def test_many_tasks_that_take_their_turns_are_told_as_a_crowd(log: Log) -> None:
