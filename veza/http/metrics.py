@@ -233,12 +233,16 @@ def _actors(tree: SupervisorView) -> Iterator[Metric]:
             counter.add_metric([each.path], read(each))
         yield counter
     yield from _queues({each.path: each.snapshot for each in alone if isinstance(each.snapshot, Progress)})
-    for each in alone:
-        if isinstance(each.snapshot, Till) and each.snapshot.provider != "not_asked":
+    yield from _payments(each.snapshot for each in alone if isinstance(each.snapshot, Till))
+
+
+def _payments(found: Iterable[Till]) -> Iterator[Metric]:
+    for till in found:
+        if till.provider != "not_asked":
             yield _gauge(
                 "veza_payment_provider_answers",
                 "Whether the payment provider answered when it was last asked, and takes our key.",
-                each.snapshot.provider == "answers",
+                till.provider == "answers",
             )
 
 
