@@ -319,6 +319,7 @@ async def test_a_refused_key_stops_the_claiming_and_a_rare_probe_ends_it(autojum
         assert len(stripe.asked) == AT_ONCE
         await store.until_all(COMPLETED)
         assert view(ref).stopped_because is None
+        assert view(ref).given_back >= AT_ONCE
     assert trio.current_time() >= PROBE_SECONDS
     assert {row.attempts for row in store.rows.values()} == {1}, "what the key did is not counted"
 
