@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Events:
 
     status: int
     headers: httpx.Headers
-    stream: trio.SocketStream
+    stream: trio.abc.Stream
     rest: bytearray
 
     async def line(self) -> str | None:
@@ -59,11 +60,16 @@ class Events:
 
 
 @asynccontextmanager
-async def listening(url: str, headers: Mapping[str, str]) -> AsyncIterator[Events]:
-    """As HTTP/1.0, whose answers come without chunks."""
+async def listening(
+    url: str, headers: Mapping[str, str], tls: tuple[ssl.SSLContext, str] | None = None
+) -> AsyncIterator[Events]:
+    """As HTTP/1.0, whose answers come without chunks. ``tls``: whom to believe, and by what name to ask."""
     at = httpx.URL(url)
     lines = [f"GET {at.raw_path.decode()} HTTP/1.0", *(f"{name}: {value}" for name, value in headers.items())]
-    async with await trio.open_tcp_stream(at.host, at.port or 80) as stream:
+    connection: trio.abc.Stream = await trio.open_tcp_stream(at.host, at.port or 80)
+    if tls is not None:
+        connection = trio.SSLStream(connection, tls[0], server_hostname=tls[1], https_compatible=True)
+    async with connection as stream:
         await stream.send_all("\r\n".join([*lines, "", ""]).encode())
         events = Events(0, httpx.Headers(), stream, bytearray())
         with trio.fail_after(SECONDS):
