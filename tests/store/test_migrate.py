@@ -65,6 +65,13 @@ def test_what_is_pending_is_applied_in_order_and_once(empty: str, folder: Path) 
     assert migrate(empty, folder) == ["0003_third"]
 
 
+def test_the_version_before_finds_nothing_to_do_in_a_newer_database(empty: str, folder: Path) -> None:
+    migrate(empty, folder)
+    (folder / "0002_second.sql").unlink()  # it does not know that one
+    assert pending(empty, folder) == []
+    assert migrate(empty, folder) == []
+
+
 def test_no_migrations_are_no_work(empty: str, tmp_path: Path) -> None:
     assert pending(empty, tmp_path) == []
     assert migrate(empty, tmp_path) == []
