@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.house import House
 from tests.named import ROOT
+from veza.domain.flags import Flag
 from veza.http.app import create_app, routes
 from veza.settings import Settings
 
@@ -30,6 +31,7 @@ RUNBOOKS = (
 """Alert rules name them."""
 
 PARTS = ("How it shows", "What it means", "What not to do", "Over")
+"""First comes what to do first: a line, or a list of steps."""
 
 
 def headings(page: str) -> list[str]:
@@ -81,6 +83,10 @@ def test_every_route_it_names_is_served() -> None:
         if not any(method in ("", of) and template.fullmatch(path) for of, template in served)
     }
     assert unknown == set()
+
+
+def test_it_names_every_flag() -> None:
+    assert set(map(str, Flag)) <= set(NAMED)
 
 
 async def test_every_metric_it_names_is_told(house: House) -> None:
