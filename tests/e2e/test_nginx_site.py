@@ -114,6 +114,18 @@ class Front:
         async with httpx.AsyncClient(transport=_Named(at), base_url=self.url, headers=headers, timeout=20) as client:
             yield client
 
+    async def answers(self, nginx: Program) -> None:
+        """Wait until it does."""
+        async with self.client() as client:
+            while nginx.process.returncode is None:
+                try:
+                    await client.get("/")
+                except httpx.ConnectError:
+                    await trio.sleep(0.05)  # it is not listening yet
+                else:
+                    return
+        raise AssertionError(nginx.lines)
+
 
 @dataclass
 class _Named(httpx.AsyncBaseTransport):
@@ -131,17 +143,15 @@ class _Named(httpx.AsyncBaseTransport):
 
 
 @asynccontextmanager
-async def running(front: Front) -> AsyncIterator[Program]:
+async def running(front: Front) -> AsyncIterator[None]:
     async with program(*front.command(), environment=dict(os.environ), cwd=front.directory) as nginx:
-        async with front.client() as client:
-            while True:
-                try:
-                    await client.get("/")
-                    break
-                except httpx.ConnectError:
-                    assert nginx.process.returncode is None, nginx.lines
-                    await trio.sleep(0.05)
-        yield nginx
+        try:
+            await front.answers(nginx)
+            yield
+        finally:  # in order: a worker outlives a master that is killed
+            with trio.CancelScope(shield=True):
+                nginx.terminate()
+                await nginx.ended()
 
 
 @asynccontextmanager
