@@ -88,13 +88,17 @@ class Veza:
         return _data(self._send(method, path, headers, file=file, **request))
 
     def download(self, path: str, to: Path) -> None:
-        """Write a file's bytes as they come. Raises ApiError."""
+        """Write a file's bytes as they come. Raises ApiError, and httpx.TransportError when they end too soon."""
         with self.http.stream("GET", path, headers=self._signed()) as answer, to.open("wb") as out:
-            if not answer.is_success:
-                answer.read()
-                _data(answer)
-            for piece in answer.iter_bytes():
-                out.write(piece)
+            if answer.is_success:
+                for piece in answer.iter_bytes():
+                    out.write(piece)
+                return
+            answer.read()
+        if answer.status_code != httpx.codes.UNAUTHORIZED or not self._refresh:
+            _data(answer)
+        self.refresh()
+        self.download(path, to)
 
     def _send(
         self, method: str, path: str, headers: Mapping[str, str], *, file: Path | None = None, **request: Any

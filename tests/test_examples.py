@@ -95,6 +95,25 @@ async def test_a_token_that_has_ended_is_renewed_and_the_request_is_sent_again(h
     await beside(do)
 
 
+async def test_a_download_goes_on_with_a_new_token(house: House, tmp_path: Path) -> None:
+    key = house.settings.jwt_secret.get_secret_value()
+    take, copy = tmp_path / "take.wav", tmp_path / "copy.wav"
+    take.write_bytes(TRACK)
+
+    def do() -> None:
+        with somebody(house.url) as ann:
+            kept = ann.veza.call("POST", "/cloud/files", file=take)["id"]
+            ann.veza._access = ended(ann.veza._access, key)
+            ann.veza.download(f"/cloud/files/{kept}/content", copy)
+            assert ann.statuses(f"GET /api/v1/cloud/files/{kept}/content") == [401, 200]
+            assert copy.read_bytes() == TRACK
+            with pytest.raises(ApiError) as refused:
+                ann.veza.download(f"/cloud/files/{new_key()}/content", copy)
+            assert (refused.value.status, refused.value.code) == (404, "not_found")
+
+    await beside(do)
+
+
 async def test_a_session_that_is_over_is_told_once_and_not_asked_for_again(house: House) -> None:
     def do() -> None:
         with somebody(house.url) as ann:
