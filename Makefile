@@ -65,20 +65,24 @@ lock: $(DEV_READY)  ## Pin what pyproject.toml asks for, with hashes
 	$(LOCK) --output-file requirements.lock pyproject.toml
 	$(LOCK) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 
-# What comes from elsewhere and is kept here, so that running and testing Veza takes Python alone: the player, and what
-# pages are checked with for people who see, hear or move otherwise.
+# What comes from elsewhere and is kept here, so that running and testing Veza takes Python alone: the player, what shows
+# the API's document, and what pages are checked with for people who see, hear or move otherwise.
 HLS := hls.js-1.7.4
 HLS_SHA512 := dc697119d3ef4f6607bd060eb7ec8ecd3fc3122a2bfea255348ca51c0efb9207a805375042a8bbd06c1e7cd11498741e346ca30bc53adbe6ebbaa5bf4e99beb6
 AXE := axe-core-4.14.1
 AXE_SHA512 := 1477dafa598d8d065f273d6af302aa203c02e83131707b7fa648cd41bd3d6b734f8c22a0dab86ee6a6f64b8afbe804b214d36db85a2826965edfb3a0b9d546b5
-vendor:  ## Fetch hls.js and axe-core anew (takes npm), and check that they are the ones we know
-	rm -rf build/vendor && mkdir -p build/vendor/hls build/vendor/axe
-	cd build/vendor && npm pack --silent $(subst js-,js@,$(HLS)) && echo "$(HLS_SHA512)  $(HLS).tgz" | sha512sum --check
-	cd build/vendor && npm pack --silent $(subst core-,core@,$(AXE)) && echo "$(AXE_SHA512)  $(AXE).tgz" | sha512sum --check
-	tar -xzf build/vendor/$(HLS).tgz -C build/vendor/hls
-	tar -xzf build/vendor/$(AXE).tgz -C build/vendor/axe
-	cd build/vendor/hls/package && cp LICENSE dist/hls.light.min.js $(CURDIR)/veza/http/static/vendor/hls.js/
-	cd build/vendor/axe/package && cp LICENSE LICENSE-3RD-PARTY.txt axe.min.js $(CURDIR)/tests/vendor/axe-core/
+SWAGGER := swagger-ui-dist-5.35.0
+SWAGGER_SHA512 := 534eaba4cb56f55dd73c638179a993512af4674f63317e0826e00da44fc465b021c341bc0a0c2bcd4e18997927fe1d3008336c5dd19aad334d1c2dec53cc9551
+UNPACKED = npm pack --silent $(1) && echo "$(2)  $(3).tgz" | sha512sum --check && tar -xzf $(3).tgz && mv package $(3)
+vendor:  ## Fetch hls.js, Swagger UI and axe-core anew (takes npm), and check that they are the ones we know
+	rm -rf build/vendor && mkdir -p build/vendor
+	cd build/vendor && $(call UNPACKED,$(subst js-,js@,$(HLS)),$(HLS_SHA512),$(HLS))
+	cd build/vendor && $(call UNPACKED,$(subst dist-,dist@,$(SWAGGER)),$(SWAGGER_SHA512),$(SWAGGER))
+	cd build/vendor && $(call UNPACKED,$(subst core-,core@,$(AXE)),$(AXE_SHA512),$(AXE))
+	cd build/vendor/$(HLS) && cp LICENSE dist/hls.light.min.js $(CURDIR)/veza/http/static/vendor/hls.js/
+	cd build/vendor/$(SWAGGER) && cp LICENSE NOTICE swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt swagger-ui.css \
+		$(CURDIR)/veza/http/static/vendor/swagger-ui/
+	cd build/vendor/$(AXE) && cp LICENSE LICENSE-3RD-PARTY.txt axe.min.js $(CURDIR)/tests/vendor/axe-core/
 
 clean:  ## Remove the environment and what the tools cached; var/ stays, it is data
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis *.egg-info build

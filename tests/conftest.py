@@ -11,11 +11,15 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from quart import Response
 
 from tests.browser import Browser, Tab, artifacts, open_browser
 from tests.buckets import S3, STORES, open_store, s3_server
 from tests.house import House, running_house
+from tests.refusals import undocumented
 from veza.gateways.objects import Objects
+from veza.http import errors
+from veza.http.edge import trace
 from veza.store.bridge import Database
 from veza.store.embedded import embedded_dsn
 from veza.store.migrate import migrate
@@ -138,3 +142,18 @@ async def objects(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     """An empty store: whatever is said of it holds on a disk and in a bucket."""
     async with open_store(request.param, tmp_path / "objects", request) as store:
         yield store
+
+
+@pytest.fixture(autouse=True)
+def _routes_say_no_as_documented(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a test is about: an error that a route answers with is one that the document tells of."""
+    said: set[tuple[str, str | None, str]] = set()
+    respond = errors.respond
+
+    def listening(told: errors.Answer) -> Response:
+        said.add((trace().method, trace().route, told.code))
+        return respond(told)
+
+    monkeypatch.setattr(errors, "respond", listening)
+    yield
+    assert not {each for each in said if undocumented(*each)}

@@ -275,9 +275,8 @@ Veza serves on {base}
 
 {rows}
 
-A whole sale is in README.md, "A tour". To begin with:
+The API is shown at {base}/swagger, where it can be tried out. A whole sale is in README.md, "A tour". To begin with:
 
-  curl -s {base}/openapi.json
   curl -s {base}/api/v1/marketplace/products
   curl -s {base}/api/v1/auth/login -H 'Content-Type: application/json' \\
        -d '{{"email":"{SELLER.email}","password":"{SELLER.password}"}}'

@@ -225,6 +225,8 @@ GET /openapi.json                                                 200     200   
 
 GET /static/:name                                                 200     200     200     200     ignored page
 
+GET /swagger                                                      200     200     200     200     ignored page
+
 GET /watch/:stream_id                                             200     200     200     200     ignored page
 """
 

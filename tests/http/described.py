@@ -32,13 +32,20 @@ class Described:
         """How an answer differs from what the document says of it."""
         operation = self.operation(method, path)
         told = operation["responses"].get(str(answer.status_code))
-        if told is None and answer.status_code < 400:
+        if told is None:
             return [f"it answers {answer.status_code}, and tells of {sorted(operation['responses'])}"]
-        return self._faults_of_content(told or operation["responses"]["default"], answer)
+        return self._faults_of_content(self.resolved(told), answer)
+
+    def resolved(self, told: Mapping[str, Any]) -> Mapping[str, Any]:
+        """An answer's part of the document, be it told elsewhere."""
+        if "$ref" not in told:
+            return told
+        found: Mapping[str, Any] = self.document["components"]["responses"][told["$ref"].rpartition("/")[2]]
+        return found
 
     def faults_of(self, shape: Mapping[str, Any], value: object) -> list[str]:
         """How a value differs from a schema of the document's."""
-        schema = {**shape, "components": self.document["components"]}
+        schema = {**shape, "components": {"schemas": self.document["components"]["schemas"]}}
         faults = Draft202012Validator(schema, validate_formats=True).iter_errors(value)
         return [f"{'.'.join(map(str, fault.instance_path))}: {fault.message}" for fault in faults]
 

@@ -173,5 +173,5 @@ async def test_the_api_document_says_which_routes_need_a_token(desk: Desk) -> No
     with trio.fail_after(10):
         paths = (await desk.http.get(f"{desk.url}/openapi.json")).raise_for_status().json()["paths"]
         assert paths["/api/v1/test/members"]["get"]["security"] == [{"bearer": []}]
-        assert paths["/api/v1/test/office"]["get"]["security"] == [{"bearer": []}]
+        assert paths["/api/v1/test/office"]["get"]["security"] == [{"bearer": ["admin"]}]
         assert paths["/api/v1/test/lobby"]["get"]["security"] == [{}, {"bearer": []}]

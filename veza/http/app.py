@@ -27,6 +27,7 @@ from veza.http.routes import (
     accounts,
     actors,
     announcements,
+    assets,
     audit,
     auth,
     cloud,
@@ -59,6 +60,7 @@ from veza.http.routes import (
     stream_keys,
     streams,
     stripe,
+    swagger,
     tags,
     transfers,
     users,
@@ -119,8 +121,11 @@ PAGES = (
     pages.console,
     actions.console,
     privacy.pages,
+    swagger.api,
+    swagger.pages,
+    assets.pages,
 )  # fmt: skip
-"""Served at the root: HTML, and what browsers look for at a well-known place; no part of the API's document."""
+"""Served at the root: HTML and what it loads, the document itself, and what browsers look for at a well-known place."""
 
 
 class VezaApp(QuartTrio):
@@ -204,7 +209,7 @@ class VezaApp(QuartTrio):
 
 def create_app() -> VezaApp:
     """The app with every route registered and nothing bound: it can list its routes without a database."""
-    app = VezaApp("veza", static_folder=None)
+    app = VezaApp("veza", static_folder=None, template_folder="http/templates")
     app.config["RESPONSE_TIMEOUT"] = None  # it would cut a download midway
     app.config["BODY_TIMEOUT"] = None  # bodies have limits of their own
     app.url_map.strict_slashes = False

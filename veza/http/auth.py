@@ -23,6 +23,7 @@ from veza.http.body import VezaRequest
 from veza.http.edge import trace
 from veza.http.parts import Parts, parts
 from veza.http.privacy import heed
+from veza.http.refusals import OF_A_TOKEN, OF_THE_SIGNED_IN, refuses
 from veza.http.tokens import TokenType
 from veza.store.errors import StoreError
 
@@ -80,7 +81,7 @@ def login_required(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]
         _and_once_the_body_is_here(_require)
         return await view(*args, **kwargs)
 
-    return _documented(signed_in)
+    return refuses(*OF_THE_SIGNED_IN)(security_scheme([{"bearer": []}])(signed_in))
 
 
 def admin_only(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
@@ -92,7 +93,7 @@ def admin_only(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
         _and_once_the_body_is_here(_require_admin)
         return await view(*args, **kwargs)
 
-    return _documented(as_admin)
+    return _for_admins(as_admin)
 
 
 def lately_admin(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
@@ -103,7 +104,7 @@ def lately_admin(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
         _checked_admin(await _require_lately())
         return await view(*args, **kwargs)
 
-    return _documented(as_admin)
+    return _for_admins(as_admin)
 
 
 def login_optional(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
@@ -115,7 +116,7 @@ def login_optional(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]
         return await view(*args, **kwargs)
 
     documented: Callable[P, Awaitable[R]] = security_scheme([{}, {"bearer": []}])(anyone)
-    return documented
+    return refuses(*OF_A_TOKEN)(documented)
 
 
 async def identify() -> Caller | None:
@@ -201,5 +202,5 @@ async def behind(token: str, parts: Parts, kind: TokenType = TokenType.ACCESS) -
     return Caller(user, claims.session_id)
 
 
-def _documented(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    return security_scheme([{"bearer": []}])(view)
+def _for_admins(view: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    return refuses(*OF_THE_SIGNED_IN, "forbidden")(security_scheme([{"bearer": [Role.ADMIN.value]}])(view))

@@ -12,7 +12,7 @@ from veza.http.drawing import templates
 from veza.http.edge import Receive, Scope, Send, answer, trace
 from veza.http.envelope import error_json
 
-PAGES: Final = ("/watch/", "/console", f"{ROOT}/")
+PAGES: Final = ("/watch/", "/console", "/swagger", f"{ROOT}/")
 """What a person looks at in a browser, and is told so on a page."""
 
 POLICY: Final = "default-src 'none'; style-src data:; img-src data:; base-uri 'none'; frame-ancestors 'none'"

@@ -14,7 +14,7 @@ from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -34,8 +34,9 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # what a proxy's id looks like, and nothing that could forge a log line
+API: Final = "/api/v1"
 NEVER_SHED = tuple(
-    prefix + path for prefix in ("", "/api/v1") for path in ("/health", "/readyz", "/metrics", "/webhooks/", "/hooks/")
+    prefix + path for prefix in ("", API) for path in ("/health", "/readyz", "/metrics", "/webhooks/", "/hooks/")
 )
 """Probes must tell the truth under load, and money's and live ingest's callers would drop what we refuse."""
 

@@ -14,9 +14,8 @@ from veza.domain.errors import Unauthenticated
 from veza.domain.maintenance import under_maintenance
 from veza.http import errors
 from veza.http.auth import bearer_in, behind
-from veza.http.document import API
 from veza.http.doors import turn_away
-from veza.http.edge import ASGIApp, Receive, Scope, Send
+from veza.http.edge import API, ASGIApp, Receive, Scope, Send
 from veza.http.parts import Parts
 from veza.store.errors import StoreError
 

@@ -18,6 +18,7 @@ from veza.http.envelope import Body, Envelope, Out
 from veza.http.fields import Moment
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.store.accounts import Wanted
 
 api = Blueprint("accounts", __name__)
@@ -88,12 +89,13 @@ async def get_accounts(query_args: AccountsQuery) -> Envelope[AccountsOut]:
 @admin_only
 @validate_request(BanBody)
 @validate_response(Envelope[AccountOut])
+@refuses("own_account", "last_admin")
 async def ban(user_id: UUID, data: BanBody) -> Envelope[AccountOut]:
     """Ban a user, for a time or for good; audited. For one who is banned it sets time and reason anew.
 
     At once, in every process: their sessions end, and they can't sign in; what they sell leaves the listings and can't
     be bought (who bought it keeps it); their streams are put off the air; their payouts are held as `banned`. One with
-    an end ends by itself. 409 for oneself (`own_account`) and for the last admin (`last_admin`).
+    an end ends by itself.
     """
     return _out(await parts().bans.ban(user_id, data.until, data.reason, by=by(), now=parts().clock()))
 
@@ -101,8 +103,9 @@ async def ban(user_id: UUID, data: BanBody) -> Envelope[AccountOut]:
 @api.post(f"{ACCOUNT}/unban")
 @admin_only
 @validate_response(Envelope[AccountOut])
+@refuses("not_banned")
 async def unban(user_id: UUID) -> Envelope[AccountOut]:
-    """Let a banned user back in; audited. What they sell is on sale again and their payouts go on. 409 `not_banned`."""
+    """Let a banned user back in; audited. What they sell is on sale again and their payouts go on."""
     lifted = await parts().bans.lift(user_id, by=by())
     queue.ring(parts().refs.payouts)
     return _out(lifted)
@@ -112,10 +115,11 @@ async def unban(user_id: UUID) -> Envelope[AccountOut]:
 @admin_only
 @validate_request(RoleBody)
 @validate_response(Envelope[AccountOut])
+@refuses("own_account", "last_admin")
 async def put_role(user_id: UUID, data: RoleBody) -> Envelope[AccountOut]:
     """Make a user an admin, or one no more; it acts at their next request, and is audited.
 
-    409 for demoting oneself (`own_account`) or the last admin (`last_admin`).
+    Nobody demotes themselves, or the last admin.
     """
     changed = await parts().accounts.set_role(user_id, data.role, by=by(), new_id=parts().new_id, now=parts().clock())
     return _out(changed)

@@ -29,6 +29,7 @@ from veza.http.envelope import Body, Envelope, Out
 from veza.http.fields import checked
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 
 ACTORS: Final = "/admin/actors"
 ONE: Final = f"{ACTORS}/<path:path>"
@@ -164,7 +165,7 @@ async def tree() -> Envelope[TreeOut]:
 @validate_querystring(ActorsQuery)
 @validate_response(Envelope[ActorsOut])
 async def get_actors(query_args: ActorsQuery) -> Envelope[ActorsOut]:
-    """Its actors without their supervisors."""
+    """The actors of the process that answers, without their supervisors."""
     wanted = query_args
     found = [
         node
@@ -193,8 +194,12 @@ meaning = takes_headers(if_match='The incarnation that is meant, quoted, as in t
 @meaning
 @validate_request(ReasonBody)
 @validate_response(Envelope[ActorOut | SupervisorOut])
+@refuses("precondition_required", "precondition_failed")
 async def restart(path: str, data: ReasonBody) -> tuple[Envelope[ActorOut | SupervisorOut], int, dict[str, str]]:
-    """Cut the message in hand and start anew, as the supervisor's strategy has it. What waits is kept; audited."""
+    """Restart an actor, as its supervisor's strategy has it; audited.
+
+    The message in hand is cut. What waits is kept.
+    """
     return await _act(Action.RESTART, path, data.reason)
 
 
@@ -203,8 +208,9 @@ async def restart(path: str, data: ReasonBody) -> tuple[Envelope[ActorOut | Supe
 @meaning
 @validate_request(ReasonBody)
 @validate_response(Envelope[ActorOut | SupervisorOut])
+@refuses("precondition_required", "precondition_failed")
 async def pause(path: str, data: ReasonBody) -> tuple[Envelope[ActorOut | SupervisorOut], int, dict[str, str]]:
-    """Have it serve nothing more after the message in hand, also once it is restarted; audited."""
+    """Pause an actor; audited. It serves nothing more after the message in hand, also once it is restarted."""
     return await _act(Action.PAUSE, path, data.reason)
 
 
@@ -213,8 +219,9 @@ async def pause(path: str, data: ReasonBody) -> tuple[Envelope[ActorOut | Superv
 @meaning
 @validate_request(ReasonBody)
 @validate_response(Envelope[ActorOut | SupervisorOut])
+@refuses("precondition_required", "precondition_failed")
 async def resume(path: str, data: ReasonBody) -> tuple[Envelope[ActorOut | SupervisorOut], int, dict[str, str]]:
-    """End a pause or a drain; audited."""
+    """End an actor's pause or drain; audited."""
     return await _act(Action.RESUME, path, data.reason)
 
 
@@ -223,8 +230,9 @@ async def resume(path: str, data: ReasonBody) -> tuple[Envelope[ActorOut | Super
 @meaning
 @validate_request(ReasonBody)
 @validate_response(Envelope[ActorOut | SupervisorOut])
+@refuses("precondition_required", "precondition_failed")
 async def drain(path: str, data: ReasonBody) -> tuple[Envelope[ActorOut | SupervisorOut], int, dict[str, str]]:
-    """Have it take nothing new and serve what waits; audited."""
+    """Drain an actor; audited. It takes nothing new and serves what waits."""
     return await _act(Action.DRAIN, path, data.reason)
 
 

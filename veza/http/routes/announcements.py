@@ -88,7 +88,7 @@ class AnnouncementBody(Body):
 @document_response(Unchanged, 304)
 @document_response(Envelope[AnnouncementsOut])
 async def get_active(query_args: Paging) -> Response:
-    """What is announced now: errors first, then warnings, of each the one that began last. 304 while it is the same."""
+    """What is announced now. Errors first, then warnings, of each the one that began last. 304 while it is the same."""
     known, now = announcements.current(parts().refs.announcements), parts().clock()
     active = known.active(now)
     shown = list(map(AnnouncementOut.of, query_args.of(active)))
@@ -105,7 +105,7 @@ async def get_active(query_args: Paging) -> Response:
 @validate_querystring(Paging)
 @validate_response(Envelope[AdminAnnouncementsOut])
 async def list_announcements(query_args: Paging) -> Envelope[AdminAnnouncementsOut]:
-    """All there are, those that are over and those to come included, the newest first."""
+    """All announcements, those that are over and those to come included, the newest first."""
     found, total = await parts().announcements.page(limit=query_args.limit, offset=query_args.offset)
     return Envelope[AdminAnnouncementsOut](
         data=AdminAnnouncementsOut(announcements=list(map(_for_admins, found)), total=total)
@@ -131,7 +131,7 @@ async def post_announcement(data: AnnouncementBody) -> tuple[Envelope[AdminAnnou
 @admin_only
 @validate_response(Envelope[DeletedOut])
 async def delete_announcement(announcement_id: UUID) -> Envelope[DeletedOut]:
-    """Delete one, be it shown, over or to come; audited."""
+    """Delete an announcement, be it shown, over or to come; audited."""
     await announcements.delete(parts().refs.announcements, announcement_id, by())
     return Envelope[DeletedOut](data=DeletedOut())
 

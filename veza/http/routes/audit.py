@@ -7,7 +7,7 @@ from http import HTTPMethod
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, WithJsonSchema
 from quart import Blueprint
 from quart_schema import validate_querystring, validate_response
 
@@ -21,6 +21,7 @@ from veza.http.parts import parts
 
 api = Blueprint("audit", __name__)
 
+Method = Annotated[HTTPMethod, WithJsonSchema({"type": "string", "enum": list(map(str, HTTPMethod))})]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST)]
 
 
@@ -57,7 +58,7 @@ class AuditQuery(Query):
     user_id: UUID | None = None
     action: Text | None = None
     resource: Text | None = None
-    method: HTTPMethod | None = None
+    method: Method | None = None
     status: WholeNumber | None = Field(None, ge=100, le=599)
     request_id: Text | None = None
     since: Moment | None = None

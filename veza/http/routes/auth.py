@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from pydantic import SecretStr, ValidationError
 from quart import Blueprint, request
-from quart_schema import document_request, validate_querystring, validate_request, validate_response
+from quart_schema import document_request, security_scheme, validate_querystring, validate_request, validate_response
 from werkzeug.exceptions import HTTPException
 from werkzeug.http import dump_cookie
 
@@ -36,6 +36,7 @@ from veza.http.guesses import signing_in
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.privacy import heed
+from veza.http.refusals import OF_THE_SIGNED_IN, refuses
 from veza.http.tokens import ACCESS_LIFETIME, Claims, TokenType
 from veza.store.sessions import Refreshed
 
@@ -104,11 +105,9 @@ SignedIn = tuple[Envelope[SignedInOut], int, dict[str, str]]
 @api.post("/auth/register")
 @validate_request(RegisterBody)
 @validate_response(Envelope[SignedInOut], 201)
+@refuses("username_taken", "email_taken", "feature_disabled", "overloaded")
 async def register(data: RegisterBody) -> SignedIn:
-    """Open an account and sign in. 409 if the username or the email is taken, in whatever case.
-
-    403 `feature_disabled` while signing up is switched off.
-    """
+    """Open an account and sign in."""
     parts().flags().check(Flag.REGISTRATION)
     hashed = await parts().passwords.hash(data.password.get_secret_value())
     now = parts().clock()
@@ -120,27 +119,29 @@ async def register(data: RegisterBody) -> SignedIn:
 @api.post("/auth/login")
 @validate_request(LoginBody)
 @validate_response(Envelope[SignedInOut])
+@refuses("invalid_credentials", "banned", "too_many_attempts", "maintenance")
 async def login(data: LoginBody) -> SignedIn:
-    """Sign in with email and password; an unknown email and a wrong password are told alike.
+    """Sign in with email and password.
 
-    403 `banned` for who is, once their password is checked, with `until` and `reason` among the details.
-    429 `too_many_attempts` where too many were wrong: at this address, or for this account by who is unknown to it. A
-    device that is or was signed in, by the token in its bearer or its cookie, counts for itself.
-    During maintenance admins alone come in; the others are told so once their password is checked.
+    An unknown email and a wrong password are told alike, and `banned` only once the password is checked. Wrong ones are
+    counted for an address, and for an account by who is unknown to it; a device that is or was signed in, by the token
+    in its bearer or its cookie, counts for itself. During maintenance admins alone come in.
     """
     user, session = await sign_in(data.email, data.password.get_secret_value(), _let_in, request.cookies.get(COOKIE))
     return await _signed_in(user, session)
 
 
 @api.post("/auth/refresh")
+@security_scheme([{}, {"refresh_cookie": []}])
 @validate_request(RefreshBody)
 @validate_response(Envelope[SignedInOut])
+@refuses(*OF_THE_SIGNED_IN, "banned", "maintenance")
 async def refresh(data: RefreshBody) -> SignedIn:
-    """A new pair for the refresh token of the body or the cookie. Each is good once; a second use ends the session.
+    """Get a new pair of tokens for the refresh token of the body or the cookie.
 
-    Each is good for a week, and none longer than 30 days after the password was given: then it is asked for again.
-    During maintenance an admin's is taken; the others' stay good, and are to be shown again when it is over.
-    403 `banned`, as at login, for who was signed in when they were banned.
+    Each is good once; a second use ends the session. Each is good for a week, and none longer than 30 days after the
+    password was given: then it is asked for again. During maintenance an admin's is taken; the others' stay good, and
+    are to be shown again when it is over. `banned` is for who was signed in when they were banned.
     """
     token = data.refresh_token.get_secret_value() if data.refresh_token else request.cookies.get(COOKIE)
     if not token:
@@ -165,10 +166,14 @@ async def refresh(data: RefreshBody) -> SignedIn:
 
 
 @api.post("/auth/logout")
+@security_scheme([{}, {"bearer": []}, {"refresh_cookie": []}])
 @document_request(RefreshBody)
 @validate_response(Envelope[SignedOutOut])
 async def logout() -> tuple[Envelope[SignedOutOut], int, dict[str, str]]:
-    """End the session of each token sent: the bearer, the body's and the cookie's. Without any it is as well."""
+    """Sign out.
+
+    The session ends of each token sent: the bearer, the body's and the cookie's. Without any it is as well.
+    """
     now = parts().clock()
     for user_id, session_id in {(claims.user_id, claims.session_id) for claims in await _all_shown()}:
         trace().user_id = user_id
@@ -192,7 +197,7 @@ async def list_sessions(query_args: Paging) -> Envelope[SessionsOut]:
 @login_required
 @validate_response(Envelope[SessionOut])
 async def get_session(session_id: UUID) -> Envelope[SessionOut]:
-    """One of the caller's devices."""
+    """One of the devices the caller is signed in on."""
     found = await parts().sessions.get(session_id, caller().id, parts().clock())
     if found is None:
         raise NotFound("There is no such session.")

@@ -42,6 +42,7 @@ from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.fields import checked
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.http.routes.objects import DownloadLinkOut, link_to
 from veza.http.routes.products import UPLOAD_SECONDS, UploadForm
 from veza.http.uploads import FRAMING_BYTES, Upload, keeping, receive_file
@@ -201,11 +202,12 @@ async def _received(room: int, *, named: bool) -> AsyncIterator[tuple[str, Conte
 @login_required
 @document_request(FileForm, source=DataSource.FORM_MULTIPART)
 @validate_response(Envelope[CloudFileOut], 201)
+@refuses("feature_disabled", "too_many_files", "quota_exceeded")
 async def post_file() -> tuple[Envelope[CloudFileOut], int]:
-    """Keep a file: multipart/form-data, its bytes in the field `file`, its name in `name` unless the part's will do.
+    """Keep a file.
 
-    It may be empty. 413 `quota_exceeded` for more than what is left of one's quota, 413 `too_large` for more than an
-    upload may have, 409 `too_many_files` at ten thousand, 403 `feature_disabled` while uploading is switched off.
+    multipart/form-data, its bytes in the field `file`, its name in `name` unless the part's will do. It may be empty.
+    One has at most ten thousand.
     """
     parts().flags().check(Flag.UPLOADS)
     owner_id, quota = caller().user.id, parts().settings.cloud_quota_bytes
@@ -222,9 +224,10 @@ async def post_file() -> tuple[Envelope[CloudFileOut], int]:
 @validate_querystring(FilesQuery)
 @validate_response(Envelope[CloudFilesOut])
 async def list_files(query_args: FilesQuery) -> Envelope[CloudFilesOut]:
-    """One's own files. `search` finds them by words of their names, or the beginnings of such.
+    """One's own files.
 
-    `sort` is `newest`, `oldest`, `name` (whatever its case and accents) or `size` (the largest first).
+    `search` finds them by words of their names, or the beginnings of such. `sort` is `newest`, `oldest`, `name`
+    (whatever its case and accents) or `size` (the largest first).
     """
     found, total = await parts().cloud.page(
         caller().user.id,
@@ -249,7 +252,7 @@ async def get_usage() -> Envelope[UsageOut]:
 @login_required
 @validate_response(Envelope[CloudFileOut])
 async def get_file(file_id: UUID) -> Envelope[CloudFileOut]:
-    """One file of one's own; 404 for anyone else's."""
+    """One file of one's own."""
     return _answer(await parts().cloud.get(caller().user.id, file_id))
 
 
@@ -287,10 +290,12 @@ async def get_content(file_id: UUID) -> Response:
 @api.post(f"{FILE}/link")
 @login_required
 @validate_response(Envelope[DownloadLinkOut])
+@refuses("storage_unavailable")
 async def post_link(file_id: UUID) -> Envelope[DownloadLinkOut]:
-    """A link to what one's own file holds now, for a player or a browser, which can send no bearer token.
+    """Make a link to what one's own file holds now.
 
-    Whoever has it may begin to download for five minutes. To let others read a file, share it.
+    For a player or a browser, which can send no bearer token. Whoever has it may begin to download for five minutes. To
+    let others read a file, share it.
     """
     file = await parts().cloud.get(caller().user.id, file_id)
     return Envelope[DownloadLinkOut](
@@ -302,12 +307,13 @@ async def post_link(file_id: UUID) -> Envelope[DownloadLinkOut]:
 @login_required
 @document_request(UploadForm, source=DataSource.FORM_MULTIPART)
 @validate_response(Envelope[CloudFileOut])
+@refuses("feature_disabled", "quota_exceeded")
 async def put_content(file_id: UUID) -> Envelope[CloudFileOut]:
-    """Replace the content of one's own file: multipart/form-data, the new bytes in the field `file`.
+    """Replace the content of one's own file.
 
-    The version goes up by one, the name stays. What was there is gone unless it was snapshotted before.
-    413 `quota_exceeded` for more than what is left of one's quota once that is gone, 403 `feature_disabled` while
-    uploading is switched off: a snapshot can be restored all the same.
+    multipart/form-data, the new bytes in the field `file`. The version goes up by one, the name stays. What was there
+    is gone unless it was snapshotted before, and counts no more. While uploading is switched off a snapshot can be
+    restored all the same.
     """
     parts().flags().check(Flag.UPLOADS)
     owner_id, quota = caller().user.id, parts().settings.cloud_quota_bytes
@@ -335,11 +341,12 @@ async def list_versions(file_id: UUID, query_args: Paging) -> VersionsAnswer:
 @api.post(VERSIONS)
 @login_required
 @validate_response(Envelope[VersionOut], 201)
+@refuses("too_many_versions")
 async def post_version(file_id: UUID) -> tuple[Envelope[VersionOut], int]:
-    """Snapshot the version that one's own file is at: its content stays, whatever becomes of the file's.
+    """Snapshot the version that one's own file is at.
 
-    Done again at the same version, it answers the snapshot there is. 409 `too_many_versions` at the platform's limit,
-    50 unless it says otherwise: no snapshot is dropped unasked.
+    Its content stays, whatever becomes of the file's. Done again at the same version, it answers the snapshot there is.
+    A file has at most 50, unless the platform says otherwise; none is dropped unasked.
     """
     most = parts().settings.cloud_versions_max
     kept = await parts().cloud.keep(caller().user.id, file_id, most, parts().new_id, parts().clock())
@@ -350,7 +357,7 @@ async def post_version(file_id: UUID) -> tuple[Envelope[VersionOut], int]:
 @login_required
 @validate_response(Envelope[DeletedOut])
 async def delete_version(file_id: UUID, version: int) -> Envelope[DeletedOut]:
-    """Delete a snapshot. What the file holds now stays."""
+    """Delete a snapshot of one's own file. What the file holds now stays."""
     await parts().cloud.forget(caller().user.id, file_id, version)
     return Envelope[DeletedOut](data=DeletedOut())
 
@@ -358,11 +365,12 @@ async def delete_version(file_id: UUID, version: int) -> Envelope[DeletedOut]:
 @api.post(f"{FILE}/restore/{VERSION}")
 @login_required
 @validate_response(Envelope[CloudFileOut])
+@refuses("too_many_versions")
 async def post_restore(file_id: UUID, version: int) -> Envelope[CloudFileOut]:
-    """Give one's own file the content of a snapshot, as a new version: the version goes up by one, the name stays.
+    """Give one's own file the content of a snapshot, as a new version.
 
-    Nothing is lost by it: what the file held is snapshotted first unless a snapshot has it, so it may answer 409
-    `too_many_versions`. 404 for a version that was not snapshotted.
+    The version goes up by one, the name stays. Nothing is lost by it: what the file held is snapshotted first, unless a
+    snapshot has it.
     """
     most = parts().settings.cloud_versions_max
     owner_id, now = caller().user.id, parts().clock()

@@ -19,6 +19,7 @@ from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.guesses import showing_a_link
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.http.routes.cloud import FILE, send_content
 
 api = Blueprint("cloud_shares", __name__)
@@ -78,10 +79,12 @@ class SharedFileOut(Out):
 @login_required
 @validate_request(ShareBody)
 @validate_response(LinkAnswer)
+@refuses("too_many_shares")
 async def post_share(file_id: UUID, data: ShareBody) -> LinkAnswer:
-    """Make a link by which anyone may read one's own file, as it is when they do, for a day or up to a year.
+    """Make a link by which anyone may read one's own file, as it is when they do.
 
-    The token is shown this once: only its hash is kept. 409 `too_many_shares` at a hundred living links of a file.
+    For a day, or up to a year. The token is shown this once: only its hash is kept. A file has at most a hundred living
+    links.
     """
     now, token = parts().clock(), token_urlsafe(TOKEN_BYTES)
     share = Share(parts().new_id(), file_id, now + timedelta(hours=data.expires_in_hours), now)
@@ -106,15 +109,16 @@ async def list_shares(file_id: UUID, query_args: Paging) -> Envelope[SharesOut]:
 @login_required
 @validate_response(Envelope[DeletedOut])
 async def delete_share(file_id: UUID, share_id: UUID) -> Envelope[DeletedOut]:
-    """Revoke a link. Who is downloading by it gets the rest."""
+    """Revoke a link to one's own file. Who is downloading by it gets the rest."""
     await parts().cloud.revoke(caller().user.id, file_id, share_id)
     return Envelope[DeletedOut](data=DeletedOut())
 
 
 @api.get(f"{SHARED}/<token>")
 @validate_response(Envelope[SharedFileOut])
+@refuses("too_many_attempts")
 async def get_shared(token: str) -> tuple[Envelope[SharedFileOut], int, dict[str, str]]:
-    """What a link leads to; 404 for one that is unknown, expired or revoked."""
+    """What a shared link leads to. 404 for one that is unknown, expired or revoked."""
     file, expires_at = await _shared(token)
     shown = SharedFileOut.of(file, expires_at=expires_at)
     return Envelope[SharedFileOut](data=shown), 200, {"Cache-Control": "private, no-store"}
@@ -122,8 +126,9 @@ async def get_shared(token: str) -> tuple[Envelope[SharedFileOut], int, dict[str
 
 @api.get(f"{SHARED}/<token>/content")
 @sends_file
+@refuses("too_many_attempts")
 async def get_shared_content(token: str) -> Response:
-    """The bytes of the file that a link leads to, as it is now; 404 for a link that is unknown, expired or revoked."""
+    """The bytes of the file that a shared link leads to, as it is now."""
     file, _ = await _shared(token)
     return await send_content(file)
 

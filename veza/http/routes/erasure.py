@@ -8,13 +8,14 @@ from pydantic import SecretStr
 from quart import Blueprint
 from quart_schema import validate_request, validate_response
 
-from veza.domain.erasure import WHY, Erasure, Gone
+from veza.domain.erasure import WHY, Erasure, Gone, Obstacle
 from veza.domain.errors import Conflict
 from veza.domain.live import SessionEnd
 from veza.http.auth import by, caller, login_required
 from veza.http.deadline import renew
 from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.http.routes.auth import refresh_cookie
 from veza.http.routes.users import verified
 
@@ -58,14 +59,11 @@ class ErasedOut(DeletedOut):
 @login_required
 @validate_request(ErasureBody)
 @validate_response(Envelope[ErasedOut])
+@refuses("invalid_credentials", "too_many_attempts", *Obstacle, "password_changed")
 async def delete_me(data: ErasureBody) -> tuple[Envelope[ErasedOut], int, dict[str, str]]:
-    """Erase one's account and everything that tells of oneself, for good. It takes the password; 401 if that is wrong.
+    """Erase one's account and everything that tells of oneself, for good.
 
-    409 while money is under way and for the last admin; `error` says what to do about it, and `code` what stands in the
-    way: `last_admin`; orders: `orders_pending`, `sales_pending`, `payments_unclear`; refunds: `refunds_awaited` (one's
-    own), `refunds_open` (of one's sales), `disputes_open`; payouts: `payouts_due`, `payouts_failed`, `payouts_held`;
-    what is to come back: `recovery_open`, `money_owed`, `balance_open`. 409 `password_changed` if it was, meanwhile.
-
+    It takes the password. 409 while money is under way, and for the last admin: the code says what stands in the way.
     What is on air goes off air. What has to be kept is told, with the reason.
     """
     user_id, erasures = caller().id, parts().erasures

@@ -16,6 +16,7 @@ from veza.http.auth import caller, login_required
 from veza.http.envelope import Envelope, Out
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 
 api = Blueprint("exports", __name__)
 
@@ -57,10 +58,12 @@ class ExportsOut(Out):
 @api.post("/users/me/export")
 @login_required
 @validate_response(Envelope[ExportOut], 202)
+@refuses("feature_disabled", "too_many_requests")
 async def post_export() -> tuple[Envelope[ExportOut], int]:
-    """Have an export made; one is told when it is ready. Asked for again meanwhile, it is the same one.
+    """Have everything that is held about oneself made into an archive.
 
-    429 within a day of asking for the last, unless that failed.
+    One is told when it is ready. Asked for again meanwhile, it is the same one. Another is made a day after asking for
+    the last, unless that failed.
     """
     parts().flags().check(Flag.EXPORTS)
     export = await parts().exports.ask(caller().id, parts().clock())
@@ -72,6 +75,7 @@ async def post_export() -> tuple[Envelope[ExportOut], int]:
 @login_required
 @validate_querystring(Paging)
 @validate_response(Envelope[ExportsOut])
+@refuses("storage_unavailable")
 async def get_exports(query_args: Paging) -> Envelope[ExportsOut]:
     """One's own exports, the newest first."""
     found, total = await parts().exports.page(caller().id, query_args.limit, query_args.offset)
@@ -81,6 +85,7 @@ async def get_exports(query_args: Paging) -> Envelope[ExportsOut]:
 @api.get(f"{EXPORTS}/<uuid:export_id>")
 @login_required
 @validate_response(Envelope[ExportOut])
+@refuses("storage_unavailable")
 async def get_export(export_id: UUID) -> Envelope[ExportOut]:
     """How far an export is; and while it is ready, where it can be fetched."""
     return Envelope[ExportOut](data=await _shown(await parts().exports.get(caller().id, export_id)))

@@ -57,7 +57,7 @@ async def get_flags(query_args: Paging) -> Envelope[FlagsOut]:
 @validate_request(FlagBody)
 @validate_response(Envelope[FlagOut])
 async def put_flag(name: str, data: FlagBody) -> Envelope[FlagOut]:
-    """Switch a feature on or off, in every process within a second; audited. 404 for a name that is no flag's."""
+    """Switch a feature on or off, in every process within a second; audited."""
     flag = flag_named(name)
     after = await flags.switch(parts().refs.flags, flag, enabled=data.enabled, by=by())
     return Envelope[FlagOut](data=_flag(after.switch(flag)))

@@ -33,6 +33,7 @@ from veza.http.auth import caller, login_required
 from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 
 api = Blueprint("gear", __name__)
 
@@ -206,8 +207,9 @@ class NewRepairBody(Body):
 @login_required
 @validate_request(NewGearBody)
 @validate_response(Envelope[GearOut], 201)
+@refuses("too_much_gear")
 async def post_gear(data: NewGearBody) -> tuple[Envelope[GearOut], int]:
-    """Keep an item in one's inventory, which nobody else sees. 409 `too_much_gear` at a thousand."""
+    """Keep an item in one's inventory, which nobody else sees. It holds at most a thousand."""
     now = parts().clock()
     item = change(blank(caller().user.id, id=parts().new_id(), now=now), data.changes(), now)
     await parts().gear.add(item)
@@ -234,7 +236,7 @@ async def list_gear(query_args: ListQuery) -> Envelope[GearListOut]:
 @login_required
 @validate_response(Envelope[GearOut])
 async def get_gear(gear_id: UUID) -> Envelope[GearOut]:
-    """One item of one's own; 404 for anyone else's."""
+    """One item of one's own gear."""
     return _answer(await parts().gear.get(caller().user.id, gear_id))
 
 
@@ -268,8 +270,9 @@ async def delete_gear(gear_id: UUID) -> Envelope[DeletedOut]:
 @login_required
 @validate_request(NewRepairBody)
 @validate_response(Envelope[RepairOut], 201)
+@refuses("too_many_repairs")
 async def post_repair(gear_id: UUID, data: NewRepairBody) -> tuple[Envelope[RepairOut], int]:
-    """Record a repair. One that was free has a cost of 0. 409 `too_many_repairs` at five hundred of one item."""
+    """Record a repair of one's own item. One that was free has a cost of 0; an item has at most five hundred."""
     now = parts().clock()
     repair = Repair(id=parts().new_id(), gear_id=gear_id, **dict(data), created_at=now)
     check_repair(repair, now)

@@ -32,6 +32,7 @@ from veza.http.downloads import send_object
 from veza.http.envelope import DeletedOut, Envelope, Out
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.http.routes.gear import ITEM
 from veza.http.uploads import keeping, receive_file
 
@@ -99,12 +100,13 @@ class Recognised:
 @login_required
 @document_request(DocumentForm, source=DataSource.FORM_MULTIPART)
 @validate_response(Envelope[DocumentOut], 201)
+@refuses("too_many_documents")
 async def post_document(gear_id: UUID) -> tuple[Envelope[DocumentOut], int]:
-    """Keep a document with one's own item: multipart/form-data, its bytes in the field `file`, what it is in `type`.
+    """Keep a document with one's own item.
 
-    PDF, JPEG, PNG, WebP or plain text in UTF-8, up to 25 MiB; 415 for anything else, and where the bytes are not what
-    the part's Content-Type says (without one, or with application/octet-stream, it says nothing). An item has at most
-    50: 409 `too_many_documents`.
+    multipart/form-data, its bytes in the field `file`, what it is in `type`. PDF, JPEG, PNG, WebP or plain text in
+    UTF-8, up to 25 MiB; 415 for anything else, and where the bytes are not what the part's Content-Type says (without
+    one, or with application/octet-stream, it says nothing). An item has at most 50.
     """
     owner_id = caller().user.id
     check_new_document((await parts().gear.get(owner_id, gear_id)).documents_count)  # and again once it is here
@@ -147,7 +149,7 @@ async def list_documents(gear_id: UUID, query_args: Paging) -> Envelope[Document
 @login_required
 @sends_file
 async def get_document_content(gear_id: UUID, document_id: UUID) -> Response:
-    """A document's bytes, as they were uploaded."""
+    """The bytes of a document of one's own item, as they were uploaded."""
     document = await parts().gear.document(caller().user.id, gear_id, document_id)
     return await send_object(
         document.object_key,
@@ -161,7 +163,7 @@ async def get_document_content(gear_id: UUID, document_id: UUID) -> Response:
 @login_required
 @validate_response(Envelope[DeletedOut])
 async def delete_document(gear_id: UUID, document_id: UUID) -> Envelope[DeletedOut]:
-    """Delete a document."""
+    """Delete a document of one's own item."""
     await parts().gear.remove_document(caller().user.id, gear_id, document_id)
     return Envelope[DeletedOut](data=DeletedOut())
 

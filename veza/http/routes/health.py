@@ -119,12 +119,12 @@ def severity(results: Mapping[str, CheckResult]) -> Literal["well", "degraded", 
 
 
 async def health() -> Envelope[StatusOut]:
-    """Always ok: the process answers."""
+    """Whether the process answers: always ok."""
     return Envelope[StatusOut](data=StatusOut())
 
 
 async def deep() -> Envelope[DeepOut] | tuple[Unhealthy, int, dict[str, str]]:
-    """Every dependency, and whether the important settings are set. 503 if nothing can work."""
+    """How every dependency is, and whether the important settings are set. 503 if nothing can work."""
     results = await checkup().results(DEEP_SECONDS)
     status = _DEEP[severity(results)]
     out = DeepOut(
@@ -139,7 +139,7 @@ async def deep() -> Envelope[DeepOut] | tuple[Unhealthy, int, dict[str, str]]:
 
 
 async def healthz() -> Envelope[AliveOut] | tuple[Unhealthy, int, dict[str, str]]:
-    """Liveness: 503 asks the platform for a restart, so only the process itself counts."""
+    """Liveness, for the platform. 503 asks it for a restart, so only the process itself counts."""
     lag = parts().pulse.lag
     alive = parts().root_alive() and lag < LAG_SECONDS
     out = AliveOut(status="alive" if alive else "stuck", loop_lag_ms=round(lag * 1000, 3))
@@ -147,7 +147,7 @@ async def healthz() -> Envelope[AliveOut] | tuple[Unhealthy, int, dict[str, str]
 
 
 async def readyz() -> Envelope[ReadyOut] | tuple[Unhealthy, int, dict[str, str]]:
-    """Readiness: 503 while traffic should go elsewhere; degraded still takes it."""
+    """Readiness, for the platform. 503 while traffic should go elsewhere; degraded still takes it."""
     results = await checkup().results(READY_SECONDS)
     status: Literal["ready", "degraded", "not_ready"] = _READY[severity(results)]
     if parts().leaving.is_set():

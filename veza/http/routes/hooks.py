@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 import trio
+from pydantic import BaseModel
 from quart import Blueprint, Response, current_app, request
 from quart_schema import document_response, validate_response
 
@@ -21,8 +22,10 @@ from veza.domain.live import StreamSession, key_revoked
 from veza.domain.stream_keys import KeyClaim
 from veza.gateways.ingest.mediamtx import read_auth
 from veza.gateways.ingest.nginx_rtmp import read_publish, read_publish_done
+from veza.http.document import takes_bytes
 from veza.http.envelope import Elsewhere, Envelope, ReceivedOut
 from veza.http.parts import Parts, parts
+from veza.http.refusals import refuses
 
 log = structlog.get_logger()
 
@@ -31,15 +34,48 @@ api = Blueprint("hooks", __name__)
 FAILURES: Final = 20  # an encoder with an old key that tries again every few seconds stays below that
 FAILURE_SECONDS: Final = 60.0
 
+
+class RtmpForm(BaseModel):
+    """What nginx-rtmp says of a publisher: its call, its application, the stream key as its name, and who it is."""
+
+    call: str
+    app: str
+    name: str
+    addr: str
+    clientid: str
+
+
+class MediaMtxBody(BaseModel):
+    """What MediaMTX asks. The stream key is the ``password``, the ``token``, or in the ``query``."""
+
+    action: str
+    path: str = ""
+    protocol: str = ""
+    id: str | None = None
+    ip: str = ""
+    password: str | None = None
+    token: str | None = None
+    query: str | None = None
+
+
 READING: Final = frozenset({"read", "playback"})  # MediaMTX asks for players too: whoever knows a stream may watch it
 
 
 @api.post("/hooks/rtmp/<token>/publish")
 @document_response(Elsewhere, 302)
+@takes_bytes(RtmpForm, "application/x-www-form-urlencoded")
+@refuses(
+    "key_revoked",
+    "banned",
+    "feature_disabled",
+    "already_publishing",
+    "too_many_requests",
+    "live_not_configured",
+)
 async def rtmp_publish(token: str) -> Response:
-    """nginx-rtmp's `on_publish`: 302 lets the encoder in, under the stream's public id; anything else ends it.
+    """nginx-rtmp's `on_publish`: whether this encoder may go on air.
 
-    403 for a key that is wrong or was replaced, 409 `already_publishing`, 429 for an address that fails too often.
+    302 lets it in, under the stream's public id; anything else ends it.
     """
     _check(token)
     body: bytes = await request.body
@@ -54,8 +90,9 @@ async def rtmp_publish(token: str) -> Response:
 
 @api.post("/hooks/rtmp/<token>/publish_done")
 @validate_response(Envelope[ReceivedOut])
+@takes_bytes(RtmpForm, "application/x-www-form-urlencoded")
 async def rtmp_publish_done(token: str) -> Envelope[ReceivedOut]:
-    """nginx-rtmp's `on_publish_done`: an encoder left, or was refused after all. Always 200 for what can be read."""
+    """nginx-rtmp's `on_publish_done`: an encoder left, or was refused after all."""
     _check(token)
     body: bytes = await request.body
     try:
@@ -70,10 +107,20 @@ async def rtmp_publish_done(token: str) -> Envelope[ReceivedOut]:
 
 @api.post("/hooks/mediamtx/<token>/auth")
 @validate_response(Envelope[ReceivedOut])
+@takes_bytes(MediaMtxBody)
+@refuses(
+    "forbidden",
+    "key_revoked",
+    "banned",
+    "feature_disabled",
+    "already_publishing",
+    "too_many_requests",
+    "live_not_configured",
+)
 async def mediamtx_auth(token: str) -> Envelope[ReceivedOut]:
-    """MediaMTX's HTTP authentication: the path is the stream's public id, the key comes as the password.
+    """MediaMTX's HTTP authentication: whether an encoder may go on air, a player watch.
 
-    Players are let in; 403, 409 and 429 as above.
+    The path is the stream's public id, the key comes as the password. Players are let in.
     """
     _check(token)
     body: bytes = await request.body

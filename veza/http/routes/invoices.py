@@ -12,6 +12,7 @@ from veza.http.auth import asker, login_required
 from veza.http.document import Pdf, takes_headers
 from veza.http.downloads import send_owned_bytes
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.http.routes.orders import ORDER
 
 api = Blueprint("invoices", __name__)
@@ -21,11 +22,9 @@ api = Blueprint("invoices", __name__)
 @login_required
 @takes_headers(if_none_match="The ETag of what is there already.")
 @document_response(Pdf)
+@refuses("forbidden", "not_paid", "precondition_failed")
 async def get_invoice(order_id: UUID) -> Response:
-    """An order's invoice as PDF/A-3 with its Factur-X data, for its buyer and admins.
-
-    403 for its sellers, 409 until it is paid.
-    """
+    """An order's invoice as PDF/A-3 with its Factur-X data, for its buyer and admins."""
     invoice = await parts().invoices.invoice(order_id, asker())
     return await _send(invoice)
 
@@ -34,11 +33,9 @@ async def get_invoice(order_id: UUID) -> Response:
 @login_required
 @takes_headers(if_none_match="The ETag of what is there already.")
 @document_response(Pdf)
+@refuses("forbidden", "no_credit_note", "precondition_failed")
 async def get_credit_note(order_id: UUID, refund_id: UUID) -> Response:
-    """What a refund paid back of an order's invoice, in the same form and for the same people.
-
-    409 until the buyer has it back.
-    """
+    """The credit note of what a refund paid back, in the same form and for the same people."""
     note = await parts().invoices.credit_note(order_id, refund_id, asker())
     return await _send(note)
 

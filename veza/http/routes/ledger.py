@@ -14,6 +14,7 @@ from veza.http.deadline import within
 from veza.http.envelope import Envelope, Out
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 
 VERIFY_SECONDS = 120.0  # the payout provider lists a hundred transfers a call
 
@@ -59,8 +60,9 @@ class ReconciliationsOut(Out):
 @within(VERIFY_SECONDS)
 @admin_only
 @validate_response(Envelope[VerifiedOut])
+@refuses("provider_unavailable")
 async def verify() -> Envelope[VerifiedOut]:
-    """Run the ledger's seven invariants. 503 while the payout provider can't be asked."""
+    """Examine the books: run the ledger's seven invariants."""
     asked = parts().config.stripe_connect_enabled
     findings = await parts().ledger.verify(parts().stripe if asked else None)
     return Envelope[VerifiedOut](
@@ -87,7 +89,8 @@ async def get_reconciliations(query_args: Paging) -> Envelope[ReconciliationsOut
 @within(VERIFY_SECONDS)
 @admin_only
 @validate_response(Envelope[ReconciliationOut], 201)
+@refuses("provider_unavailable")
 async def post_reconciliation() -> tuple[Envelope[ReconciliationOut], int]:
-    """Reconcile now: as `/admin/ledger/verify`, and kept. Audited. 503 while the payout provider can't be asked."""
+    """Examine the books now, as `/admin/ledger/verify` does, and keep what is found; audited."""
     done = await reconciler.reconcile(parts().refs.reconciler, by())
     return Envelope[ReconciliationOut](data=ReconciliationOut.of(done)), 201

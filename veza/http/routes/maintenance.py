@@ -58,7 +58,7 @@ class MaintenanceBody(Body):
 @admin_only
 @validate_response(Envelope[MaintenanceOut])
 async def get_maintenance() -> Envelope[MaintenanceOut]:
-    """Whether it is on, as this process goes by it."""
+    """Whether maintenance is on, as this process goes by it."""
     return Envelope[MaintenanceOut](data=MaintenanceOut.of(parts().maintenance()))
 
 
@@ -67,7 +67,7 @@ async def get_maintenance() -> Envelope[MaintenanceOut]:
 @validate_request(MaintenanceBody)
 @validate_response(Envelope[MaintenanceOut])
 async def put_maintenance(data: MaintenanceBody) -> Envelope[MaintenanceOut]:
-    """Switch it on or off, in every process within a second; audited.
+    """Switch maintenance on or off, in every process within a second; audited.
 
     While it is on, everyone but an admin gets 503 `maintenance` everywhere but on probes, webhooks and hooks; requests
     under way finish.

@@ -18,6 +18,7 @@ from veza.http.document import sends_file
 from veza.http.downloads import send_object
 from veza.http.envelope import DeletedOut, Envelope
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.http.routes.products import (
     PRODUCT,
     UPLOAD_SECONDS,
@@ -62,9 +63,12 @@ class Recognised:
 @login_required
 @document_request(UploadForm, source=DataSource.FORM_MULTIPART)
 @validate_response(Envelope[ProductOut], 201)
+@refuses("forbidden")
 async def post_media(product_id: UUID, kind: MediaKind) -> tuple[Envelope[ProductOut], int]:
-    """Give one's own product a cover (JPEG, PNG or WebP, up to 10 MiB) or a preview (MP3, Ogg, FLAC, WAV or M4A, up to
-    50 MiB): multipart/form-data, its bytes in the field `file`. It takes the place of the one before.
+    """Give one's own product a `kind`, in the place of the one before.
+
+    multipart/form-data, its bytes in the field `file`. A cover is JPEG, PNG or WebP, up to 10 MiB; a preview MP3, Ogg,
+    FLAC, WAV or M4A, up to 50 MiB.
     """
     allow = owned()
     allow(await parts().catalog.get(product_id))
@@ -84,7 +88,7 @@ async def post_media(product_id: UUID, kind: MediaKind) -> tuple[Envelope[Produc
 @login_optional
 @sends_file
 async def get_media(product_id: UUID, kind: MediaKind) -> Response:
-    """A product's cover or preview; 404 while it has none."""
+    """A product's `kind`. 404 while it has none."""
     product = await product_for_reader(product_id)
     media = product.media(kind)
     if media is None:
@@ -99,7 +103,8 @@ async def get_media(product_id: UUID, kind: MediaKind) -> Response:
 @api.delete(PREVIEW[0], defaults=PREVIEW[1])
 @login_required
 @validate_response(Envelope[DeletedOut])
+@refuses("forbidden")
 async def delete_media(product_id: UUID, kind: MediaKind) -> Envelope[DeletedOut]:
-    """Take the cover or the preview of one's own product away."""
+    """Take the `kind` of one's own product away."""
     await parts().catalog.set_media(product_id, kind, None, owned(), now=parts().clock())
     return Envelope[DeletedOut](data=DeletedOut())

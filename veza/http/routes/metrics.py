@@ -6,7 +6,7 @@ import hmac
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from quart import Blueprint, Response
-from quart_schema import document_response
+from quart_schema import document_response, security_scheme
 
 from veza.domain.errors import Unauthenticated
 from veza.http.auth import bearer
@@ -15,14 +15,21 @@ from veza.http.edge import seats
 from veza.http.legacy import legacy
 from veza.http.metrics import Sources
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.http.routes.health import DEEP_SECONDS, checkup
 
 api = Blueprint("metrics", __name__)
 root = legacy("metrics_legacy")
 
 
+@security_scheme([{}, {"metrics_token": []}])
+@refuses("invalid_token")
 async def get_metrics() -> Response:
-    """How requests, the event loop, actors, the database, the audit and the platform's work do, for Prometheus."""
+    """Metrics, for Prometheus.
+
+    How requests, the event loop, actors, the database, the audit and the platform's work do. Open to all, unless
+    `METRICS_TOKEN` is set.
+    """
     token = parts().settings.metrics_token
     if token and not hmac.compare_digest((bearer() or "").encode(), token.encode()):
         raise Unauthenticated("Send the metrics' token (Authorization: Bearer).", code="invalid_token")

@@ -25,6 +25,7 @@ from veza.http.envelope import Envelope, Out, Query
 from veza.http.events import EventStream, event, event_response
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import OF_THE_SIGNED_IN, refuses
 from veza.store.errors import StoreError
 from veza.store.sessions import Sessions
 
@@ -151,7 +152,7 @@ class StreamQuery(Query):
 @validate_querystring(NotificationsQuery)
 @validate_response(Envelope[NotificationsOut])
 async def get_notifications(query_args: NotificationsQuery) -> Envelope[NotificationsOut]:
-    """One's own notifications, the newest first; `unread=true` lists those alone."""
+    """One's own notifications, the newest first. `unread=true` lists those alone."""
     found, total = await parts().notifications.page(
         caller().id, unread=query_args.unread, limit=query_args.limit, offset=query_args.offset
     )
@@ -173,7 +174,7 @@ async def get_unread_count() -> Envelope[UnreadOut]:
 @login_required
 @validate_response(Envelope[NotificationOut])
 async def put_read(notification_id: UUID) -> Envelope[NotificationOut]:
-    """Note that one was read; done again, it changes nothing."""
+    """Note that a notification was read. Done again, it changes nothing."""
     read = await parts().notifications.read(caller().id, notification_id, parts().clock())
     return Envelope[NotificationOut](data=shown(read))
 
@@ -182,7 +183,7 @@ async def put_read(notification_id: UUID) -> Envelope[NotificationOut]:
 @login_required
 @validate_response(Envelope[ReadAllOut])
 async def put_read_all() -> Envelope[ReadAllOut]:
-    """Note that all were read; answers how many were not."""
+    """Note that all notifications were read; answers how many were not."""
     return Envelope[ReadAllOut](
         data=ReadAllOut(read=await parts().notifications.read_all(caller().id, parts().clock()))
     )
@@ -192,22 +193,23 @@ async def put_read_all() -> Envelope[ReadAllOut]:
 @login_required
 @validate_response(Envelope[TicketOut], 201)
 async def post_ticket() -> tuple[Envelope[TicketOut], int]:
-    """A ticket for the stream, for browsers, whose EventSource sends no bearer token."""
+    """Get a ticket for the stream of notifications. For browsers, whose EventSource sends no bearer token."""
     ticket = token_urlsafe(32)
     await parts().notifications.hand_out(ticket, caller().id, caller().session_id)
     return Envelope[TicketOut](data=TicketOut(ticket=ticket, expires_in=int(TICKET_LIFETIME.total_seconds()))), 201
 
 
 @api.get(f"{NOTIFICATIONS}/stream")
-@security_scheme([{"bearer": []}, {}])
+@security_scheme([{"bearer": []}, {"ticket": []}])
 @takes_headers(last_event_id="The id of the last event one has: what came since is told first.")
 @validate_querystring(StreamQuery)
 @document_response(Events)
+@refuses(*OF_THE_SIGNED_IN, "ticket_invalid", "too_many_requests")
 async def get_stream(query_args: StreamQuery) -> Response:
-    """One's notifications as they come to be, as server-sent events: with a bearer token, or `?ticket=`.
+    """One's notifications as they come to be, as server-sent events.
 
-    The first event, `ready`, tells `unread_count`. Each `notification` has an id, with which one comes back for what
-    was missed. 429 where one has too many connections; one that doesn't keep up is closed.
+    With a bearer token, or `?ticket=`. The first event, `ready`, tells `unread_count`. Each `notification` has an id,
+    with which one comes back for what was missed. A connection that doesn't keep up is closed.
     """
     if request.method == "HEAD":
         return event_response(b"")  # it hears nothing, and uses no ticket up

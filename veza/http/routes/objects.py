@@ -12,6 +12,7 @@ from veza.http.document import sends_file
 from veza.http.downloads import send_object
 from veza.http.envelope import Out
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 
 api = Blueprint("objects", __name__)
 
@@ -34,8 +35,9 @@ async def link_to(key: str, *, filename: str, content_type: str) -> DownloadLink
 
 @api.get("/objects/<token>")
 @sends_file
+@refuses("link_expired")
 async def get_object(token: str) -> Response:
-    """What a link is of. 403 `link_expired` once it has expired.
+    """The bytes of the file that a short-lived link is of.
 
     404 for one that was not made here, and for one whose file was deleted or replaced since.
     """

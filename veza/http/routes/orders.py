@@ -25,6 +25,7 @@ from veza.http.envelope import Body, Envelope, Out
 from veza.http.idempotency import idempotency_key
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.http.routes.objects import DownloadLinkOut, link_to
 from veza.http.routes.products import SellerOut
 
@@ -171,13 +172,23 @@ def _bought(bought: Bought) -> BoughtOut:
 @takes_headers(idempotency_key="Names the request for 24 hours.")
 @validate_request(OrderBody)
 @validate_response(Envelope[OrderOut], 201)
+@refuses(
+    "not_on_sale",
+    "own_product",
+    "total_changed",
+    "idempotency_key_reused",
+    "idempotency_in_flight",
+    "feature_disabled",
+    "payment_refused",
+    "payment_unavailable",
+    "payments_not_configured",
+)
 async def post_order(data: OrderBody) -> tuple[Envelope[OrderOut], int]:
     """Place an order and have its payment opened.
 
-    An ``Idempotency-Key`` header names the request for 24 hours: repeating it answers with the same order. 409 for what
-    is not on sale, one's own product, another total than expected, a key that came with another body or is in flight.
-    503 when the payment cannot be opened now: the same key goes on where it stopped. 403 `feature_disabled` while
-    ordering is switched off, but for a key that made its order before.
+    An ``Idempotency-Key`` header names the request for 24 hours: repeating it answers with the same order. Where the
+    payment cannot be opened now (503), the same key goes on where it stopped. While ordering is switched off, a key
+    that made its order before is answered all the same.
     """
     placed = await parts().orders.place(
         caller().id,
@@ -209,7 +220,7 @@ async def get_orders(query_args: OrdersQuery) -> Envelope[OrdersOut]:
 @login_required
 @validate_response(Envelope[OrderOut])
 async def get_order(order_id: UUID) -> Envelope[OrderOut]:
-    """One of the caller's orders; any, for an admin, though without what its buyer pays and proves it with."""
+    """One of the caller's orders. For an admin any, though without what its buyer pays and proves it with."""
     if not caller().is_admin:
         return Envelope[OrderOut](data=_order(await parts().orders.get(order_id, caller().id)))
     order = await parts().orders.any(order_id)
@@ -219,8 +230,9 @@ async def get_order(order_id: UUID) -> Envelope[OrderOut]:
 @api.post(f"{ORDER}/cancel")
 @login_required
 @validate_response(Envelope[OrderOut])
+@refuses("payment_to_examine", "not_cancellable", "payment_unavailable")
 async def cancel_order(order_id: UUID) -> Envelope[OrderOut]:
-    """Cancel an order that was not paid, and its payment with it. 409 if it is too late; repeating it is fine."""
+    """Cancel an order that was not paid, and its payment with it. Repeating it is fine."""
     order = await parts().orders.get(order_id, caller().id)
     if order.status is OrderStatus.PENDING:
         await payments.cancel_order(parts().refs.payments, order_id)
@@ -272,8 +284,9 @@ async def _open_payment(order: Order) -> Order:
 @login_required
 @validate_querystring(Paging)
 @validate_response(Envelope[DownloadsOut])
+@refuses("not_paid", "refunded", "disputed")
 async def get_downloads(order_id: UUID, query_args: Paging) -> Envelope[DownloadsOut]:
-    """The files of one of the caller's orders. 409 while it is not paid."""
+    """The files of one of the caller's orders, once it is paid."""
     files = await parts().library.deliverables(order_id, caller().id)
     page = _downloads(query_args.of(files), order_id)
     return Envelope[DownloadsOut](data=DownloadsOut(downloads=page, total=len(files)))
@@ -282,8 +295,9 @@ async def get_downloads(order_id: UUID, query_args: Paging) -> Envelope[Download
 @api.get(f"{DOWNLOADS}/<uuid:file_id>")
 @login_required
 @sends_file
+@refuses("not_paid", "refunded", "disputed")
 async def download(order_id: UUID, file_id: UUID) -> Response:
-    """A file's bytes, whole or the range asked for. 409 while its order is not paid."""
+    """The bytes of a file that was bought, whole or the range asked for."""
     file = await parts().library.deliverable(order_id, file_id, caller().id)
     response = await send_object(
         file.object_key,
@@ -299,10 +313,12 @@ async def download(order_id: UUID, file_id: UUID) -> Response:
 @api.post(f"{DOWNLOADS}/<uuid:file_id>/link")
 @login_required
 @validate_response(Envelope[DownloadLinkOut])
+@refuses("not_paid", "refunded", "disputed", "storage_unavailable")
 async def post_link(order_id: UUID, file_id: UUID) -> Envelope[DownloadLinkOut]:
-    """A link to a file, for a browser, which can send no bearer token. 409 while its order is not paid.
+    """Make a link to a file that was bought.
 
-    Whoever has it may begin to download for five minutes; to ask for one is to have downloaded, as refunds see it.
+    For a player or a browser, which can send no bearer token. Whoever has it may begin to download for five minutes; to
+    ask for one is to have downloaded, as refunds see it.
     """
     file = await parts().library.deliverable(order_id, file_id, caller().id)
     link = await link_to(file.object_key, filename=file.filename, content_type=file.content_type)

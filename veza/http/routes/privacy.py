@@ -14,6 +14,7 @@ from veza.http.document import takes_headers
 from veza.http.edge import trace
 from veza.http.envelope import Body, Envelope, Out
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 
 api = Blueprint("privacy", __name__)
 pages = Blueprint("gpc", __name__)
@@ -69,10 +70,11 @@ async def get_privacy() -> Envelope[PrivacyOut]:
 @heeds_signal
 @validate_request(OptOutBody)
 @validate_response(Envelope[PrivacyOut])
+@refuses("gpc_signal")
 async def opt_out(data: OptOutBody) -> Envelope[PrivacyOut]:
-    """Opt out of any sale or sharing of one's data, or with `false` take that back; the same again changes nothing.
+    """Opt out of any sale or sharing of one's data, or with `false` take that back.
 
-    409 `gpc_signal` for a `false` that the request's own `Sec-GPC: 1` contradicts.
+    The same again changes nothing.
     """
     check_choice(data.do_not_sell, signal=trace().do_not_sell)
     return _shown(await parts().privacy.choose(caller().id, data.do_not_sell, parts().clock()))

@@ -46,6 +46,7 @@ from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.fields import WholeNumber, checked
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.http.uploads import keeping, receive_file
 
 MAX_BIGINT = 2**63 - 1
@@ -202,11 +203,12 @@ class UploadForm(BaseModel):
 @login_required
 @validate_request(NewProductBody)
 @validate_response(Envelope[ProductOut], 201)
+@refuses("no_deliverable")
 async def post_product(data: NewProductBody) -> tuple[Envelope[ProductOut], int]:
-    """Offer something for sale. It begins as a draft that only its seller sees.
+    """Offer something for sale.
 
-    Upload its files, then publish it by PUT with `status` published. `currency` may be left out; 400 for any but the
-    platform's. Tags are folded to lower case.
+    It begins as a draft that only its seller sees. Upload its files, then publish it by PUT with `status` published.
+    `currency` may be left out; 400 for any but the platform's. Tags are folded to lower case.
     """
     product = offer(
         caller().user,
@@ -223,6 +225,7 @@ async def post_product(data: NewProductBody) -> tuple[Envelope[ProductOut], int]
 @login_optional
 @validate_querystring(ListQuery)
 @validate_response(Envelope[ProductsOut])
+@refuses("forbidden")
 async def list_products(query_args: ListQuery) -> Envelope[ProductsOut]:
     """What is on sale.
 
@@ -253,10 +256,11 @@ async def get_product(product_id: UUID) -> Envelope[ProductOut]:
 @login_required
 @validate_request(ProductBody)
 @validate_response(Envelope[ProductOut])
+@refuses("forbidden", "no_deliverable", "conflict")
 async def put_product(product_id: UUID, data: ProductBody) -> Envelope[ProductOut]:
     """Change what is sent of one's own product, and leave the rest.
 
-    `status` published puts it on sale, which needs a file (409 `no_deliverable`); archived takes it off. It never
+    `status` published puts it on sale, which needs a file; archived takes it off. It never
     becomes a draft again. Orders keep the price they were placed at.
     """
     allow, currency, now = owned(), parts().settings.currency, parts().clock()
@@ -271,6 +275,7 @@ async def put_product(product_id: UUID, data: ProductBody) -> Envelope[ProductOu
 @api.delete(PRODUCT)
 @login_required
 @validate_response(Envelope[DeletedOut])
+@refuses("forbidden")
 async def delete_product(product_id: UUID) -> Envelope[DeletedOut]:
     """Delete one's own product. One that was ever ordered is archived instead: its buyers keep their files."""
     await parts().catalog.remove(product_id, owned())
@@ -281,10 +286,11 @@ async def delete_product(product_id: UUID) -> Envelope[DeletedOut]:
 @login_required
 @document_request(UploadForm, source=DataSource.FORM_MULTIPART)
 @validate_response(Envelope[FileOut], 201)
+@refuses("forbidden", "conflict")
 async def post_file(product_id: UUID) -> tuple[Envelope[FileOut], int]:
-    """Upload a file that buyers will get: multipart/form-data, its bytes in the field `file`.
+    """Upload a file that buyers will get.
 
-    A product has at most 100. 413 for a file above the platform's limit, 408 for an upload that stalls.
+    multipart/form-data, its bytes in the field `file`. A product has at most 100.
     """
     allow = owned()
     allow(await parts().catalog.get(product_id))
@@ -315,8 +321,9 @@ async def post_file(product_id: UUID) -> tuple[Envelope[FileOut], int]:
 @api.get(FILES)
 @login_required
 @validate_response(Envelope[FilesOut])
+@refuses("forbidden")
 async def list_files(product_id: UUID) -> Envelope[FilesOut]:
-    """The files of one's own product, in the order they came: all of them, at most 100."""
+    """The files of one's own product, in the order they came. All of them: there are at most 100."""
     owned()(await parts().catalog.get(product_id))
     files = await parts().catalog.files_of(product_id)
     return Envelope[FilesOut](data=FilesOut(files=list(map(FileOut.of, files)), total=len(files)))
@@ -325,8 +332,12 @@ async def list_files(product_id: UUID) -> Envelope[FilesOut]:
 @api.delete(f"{FILES}/<uuid:file_id>")
 @login_required
 @validate_response(Envelope[DeletedOut])
+@refuses("forbidden", "sold", "last_deliverable")
 async def delete_file(product_id: UUID, file_id: UUID) -> Envelope[DeletedOut]:
-    """Take a file away. 409 once the product was sold, and for the last file of one that is on sale."""
+    """Take a file of one's own product away.
+
+    Once that was sold its files stay, and while it is on sale the last one.
+    """
     await parts().catalog.remove_file(product_id, file_id, owned())
     return Envelope[DeletedOut](data=DeletedOut())
 

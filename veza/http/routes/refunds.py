@@ -28,6 +28,7 @@ from veza.http.envelope import Body, Envelope, Out
 from veza.http.idempotency import idempotency_key
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.http.routes.orders import ORDER
 
 REASON_LENGTH = 200
@@ -163,14 +164,24 @@ class AdminsRefundsQuery(RefundsQuery):
 @takes_headers(idempotency_key="Names the request for 24 hours.")
 @validate_request(RefundBody)
 @validate_response(Envelope[InitiatedOut])
+@refuses(
+    "forbidden",
+    "not_paid",
+    "refund_window_over",
+    "disputed",
+    "nothing_to_refund",
+    "exceeds_refundable",
+    "already_requested",
+    "too_many_refunds",
+    "idempotency_key_reused",
+)
 async def post_refund(order_id: UUID, data: RefundBody) -> Envelope[InitiatedOut]:
-    """Have an order, or a part of it, refunded: by its buyer for a while, by a seller for their own lines, by an admin.
+    """Have an order, or a part of it, refunded.
 
-    A buyer who keeps something makes a request that its seller or an admin decides: of what they downloaded files of,
-    and of an amount that leaves a rest of a line. An amount is split over what is left of the lines. An
-    ``Idempotency-Key`` header names the request for 24 hours: repeating it refunds once. 404 for an order that is none
-    of the caller's business, 403 for other sellers' lines, 409 for what is not paid, too old, disputed, or more than is
-    left.
+    By its buyer for a while, by a seller for their own lines, by an admin. A buyer who keeps something makes a request
+    that its seller or an admin decides: of what they downloaded files of, and of an amount that leaves a rest of a
+    line. An amount is split over what is left of the lines. An ``Idempotency-Key`` header names the request for 24
+    hours: repeating it refunds once.
     """
     await parts().refunds.ask(
         order_id,
@@ -223,8 +234,9 @@ async def get_all(query_args: AdminsRefundsQuery) -> Envelope[AdminsRefundsOut]:
 @api.post("/sell/refunds/<uuid:refund_id>/approve")
 @login_required
 @validate_response(Envelope[RefundOut])
+@refuses("forbidden", "not_requested", "disputed", "exceeds_refundable", "not_paid", "nothing_to_refund")
 async def approve(refund_id: UUID) -> Envelope[RefundOut]:
-    """Have a buyer's request done: by the seller of what it is about, or by an admin. 409 when it is decided."""
+    """Have a refund done that a buyer asks for. By the seller of what it is about, or by an admin."""
     refund = await parts().refunds.approve(refund_id, asker(), by())
     queue.ring(parts().refs.refunds)
     return Envelope[RefundOut](data=_refund(refund))
@@ -234,8 +246,9 @@ async def approve(refund_id: UUID) -> Envelope[RefundOut]:
 @login_required
 @validate_request(DecisionBody)
 @validate_response(Envelope[RefundOut])
+@refuses("forbidden", "not_requested")
 async def decline(refund_id: UUID, data: DecisionBody) -> Envelope[RefundOut]:
-    """Refuse a buyer's request: as `approve`."""
+    """Refuse a refund that a buyer asks for. By the seller of what it is about, or by an admin."""
     return Envelope[RefundOut](data=_refund(await parts().refunds.decline(refund_id, asker(), by(), data.reason)))
 
 

@@ -27,6 +27,7 @@ from veza.http.envelope import Body, Envelope, Out
 from veza.http.fields import Moment
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.http.routes.accounts import Reason
 from veza.http.routes.products import product_for_reader
 from veza.http.routes.streams import stream_for_reader
@@ -113,7 +114,7 @@ class ReportsQuery(Paging):
     content_type: ContentType | None = None
 
 
-class DecisionBody(Body):
+class ResolveBody(Body):
     """``reason`` is told to whose content it is, with a warning or a ban. Without ``until`` a ban is for good."""
 
     action: Action
@@ -126,10 +127,11 @@ class DecisionBody(Body):
 @validate_request(NewReportBody)
 @validate_response(Envelope[ReportOut], 201)
 @document_response(Envelope[ReportOut], 200)
+@refuses("not_found", "own_content")
 async def post_report(data: NewReportBody) -> tuple[Envelope[ReportOut], int]:
-    """Report a user, a product, a review or a stream. 404 for what is not there, or not the reporter's to see.
+    """Report a user, a product, a review or a stream.
 
-    Who reports the same thing again gets their first report, with 200. 409 `own_content` for what is one's own.
+    Who reports the same thing again gets their first report, with 200.
     """
     user = caller().user
     owner_id = await OWNERS[data.content_type.subject](data.content_id)
@@ -153,9 +155,10 @@ async def post_report(data: NewReportBody) -> tuple[Envelope[ReportOut], int]:
 @validate_querystring(ReportsQuery)
 @validate_response(Envelope[ReportsOut])
 async def get_reports(query_args: ReportsQuery) -> Envelope[ReportsOut]:
-    """Reports, with how many there are of each status: the pending ones unless `status` says otherwise.
+    """Reports, with how many there are of each status.
 
-    Those that wait come the oldest first, others the newest. `content_type` track lists what product does.
+    The pending ones, unless `status` says otherwise. Those that wait come the oldest first, others the newest.
+    `content_type` track lists what product does.
     """
     kind = query_args.content_type
     wanted = Wanted(query_args.status.status, None if kind is None else kind.subject)
@@ -166,10 +169,11 @@ async def get_reports(query_args: ReportsQuery) -> Envelope[ReportsOut]:
 
 @api.post(f"{QUEUE}/<uuid:report_id>/resolve")
 @admin_only
-@validate_request(DecisionBody)
+@validate_request(ResolveBody)
 @validate_response(Envelope[SeenReportOut])
-async def resolve(report_id: UUID, data: DecisionBody) -> Envelope[SeenReportOut]:
-    """Decide a report, once; audited. 409 `already_decided` for one that was.
+@refuses("already_decided", "own_account", "last_admin")
+async def resolve(report_id: UUID, data: ResolveBody) -> Envelope[SeenReportOut]:
+    """Decide a report, once; audited.
 
     `dismiss`: nothing is wrong. `resolve`: it has been seen to. `warn` tells whose content it is, with `reason`; `ban`
     bans them, as `POST /admin/users/:id/ban` does, and is refused as that is: nothing is decided then. The reporter is

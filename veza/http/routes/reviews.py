@@ -27,6 +27,7 @@ from veza.http.auth import caller, login_optional, login_required
 from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.http.routes.products import PRODUCT, product_for_reader
 
 api = Blueprint("reviews", __name__)
@@ -113,8 +114,9 @@ async def get_reviews(product_id: UUID, query_args: Paging) -> Envelope[ReviewsO
 @login_required
 @validate_request(NewReviewBody)
 @validate_response(Envelope[ReviewOut], 201)
+@refuses("not_bought", "already_reviewed")
 async def post_review(product_id: UUID, data: NewReviewBody) -> tuple[Envelope[ReviewOut], int]:
-    """Review what one bought, once for each order of it. 403 `not_bought`, 409 `already_reviewed`."""
+    """Review what one bought, once for each order of it."""
     await product_for_reader(product_id)
     user, now = caller().user, parts().clock()
     order_id = choose_purchase(await parts().reviews.purchases(product_id, user.id), data.order_id)
@@ -139,6 +141,7 @@ async def post_review(product_id: UUID, data: NewReviewBody) -> tuple[Envelope[R
 @login_required
 @validate_request(ReviewBody)
 @validate_response(Envelope[ReviewOut])
+@refuses("forbidden")
 async def put_review(product_id: UUID, review_id: UUID, data: ReviewBody) -> Envelope[ReviewOut]:
     """Change one's own review."""
     change = partial(
@@ -154,6 +157,7 @@ async def put_review(product_id: UUID, review_id: UUID, data: ReviewBody) -> Env
 @api.delete(REVIEW)
 @login_required
 @validate_response(Envelope[DeletedOut])
+@refuses("forbidden")
 async def delete_review(product_id: UUID, review_id: UUID) -> Envelope[DeletedOut]:
     """Take one's own review away; admins may take away any."""
     await parts().reviews.remove(product_id, review_id, partial(check_may_delete, user=caller().user))
@@ -164,6 +168,7 @@ async def delete_review(product_id: UUID, review_id: UUID) -> Envelope[DeletedOu
 @login_required
 @validate_request(ResponseBody)
 @validate_response(Envelope[ReviewOut])
+@refuses("forbidden")
 async def put_response(product_id: UUID, review_id: UUID, data: ResponseBody) -> Envelope[ReviewOut]:
     """Respond to a review of one's own product, or take the response back."""
     product = await parts().catalog.get(product_id)

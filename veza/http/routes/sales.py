@@ -111,7 +111,7 @@ class StatsQuery(Query):
 @validate_querystring(Paging)
 @validate_response(Envelope[SalesOut])
 async def get_orders(query_args: Paging) -> Envelope[SalesOut]:
-    """The paid orders of the caller's products, the latest first: their own lines, and what is theirs of it."""
+    """The paid orders of the caller's products, the latest first. Their own lines, and what is theirs of it."""
     sales, total = await parts().sales.page(caller().id, limit=query_args.limit, offset=query_args.offset)
     return Envelope[SalesOut](data=SalesOut(orders=list(map(SaleOut.of, sales)), total=total))
 
@@ -131,7 +131,7 @@ async def get_stats(query_args: StatsQuery) -> Envelope[StatsOut]:
 @login_required
 @document_response(Csv)
 async def get_table() -> Response:
-    """All of the caller's transfers so far, the newest first, as CSV (RFC 4180): the fields of `/sell/transfers`."""
+    """All of the caller's transfers so far, as CSV. The newest first, with the fields of `/sell/transfers`."""
     headers = {"Content-Disposition": 'attachment; filename="transfers.csv"'}
     rows = _table(parts().payouts, Wanted(seller_id=caller().id, until=parts().clock()))
     return Response(rows, headers=headers, content_type="text/csv; charset=utf-8; header=present")

@@ -20,6 +20,7 @@ from veza.http.deadline import within
 from veza.http.envelope import Elsewhere, Envelope, Out, Query
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.store.payouts import Wanted
 
 PROVIDER_SECONDS = 25.0  # two calls of the payout provider at their usual pace, or one at its timeout
@@ -115,8 +116,9 @@ class StateQuery(Query):
 @within(PROVIDER_SECONDS)
 @login_required
 @validate_response(Envelope[BalanceOut])
+@refuses("provider_unavailable")
 async def get_balance() -> Envelope[BalanceOut]:
-    """The caller's balance at the payout provider. 503 while that can't be asked."""
+    """The caller's balance at the payout provider, and what is on its way there."""
     account = await parts().connect.find(caller().id)
     account_id = account and account.account_id
     balance = await parts().stripe.balance(account_id) if account_id else Balance(0, 0)
@@ -140,7 +142,7 @@ async def get_balance() -> Envelope[BalanceOut]:
 @validate_querystring(SellerTransfersQuery)
 @validate_response(Envelope[SellerTransfersOut])
 async def get_transfers(query_args: SellerTransfersQuery) -> Envelope[SellerTransfersOut]:
-    """The caller's shares of what they sold, the newest first, each with where it stands and why."""
+    """The caller's shares of what they sold, the newest first. Each with where it stands, and why."""
     wanted = Wanted(seller_id=caller().id, status=query_args.status)
     found, total = await parts().payouts.list(wanted, query_args.limit, query_args.offset)
     transfers = await shown(SellerTransferOut, found)
@@ -163,8 +165,9 @@ async def shown(kind: type[T], transfers: Sequence[Transfer]) -> list[T]:
 @within(PROVIDER_SECONDS)
 @login_required
 @validate_response(Envelope[OnboardOut])
+@refuses("provider_unavailable", "provider_refused", "payouts_not_configured")
 async def onboard() -> Envelope[OnboardOut]:
-    """A link to the payout provider's own pages, which works once and soon expires. Opens the account if need be."""
+    """Get a link to the payout provider's own pages, to be paid. It works once, and soon expires."""
     return Envelope[OnboardOut](data=OnboardOut(onboarding_url=await _link(caller().id)))
 
 
@@ -179,10 +182,12 @@ async def get_status() -> Envelope[ConnectOut]:
 @api.get("/sell/connect/return")
 @validate_querystring(StateQuery)
 @validate_response(Envelope[ConnectOut])
+@refuses("invalid_state", "state_expired")
 async def come_back(query_args: StateQuery) -> Envelope[ConnectOut]:
-    """Where the provider sends the seller's browser afterwards: the account is fetched now rather than with an event.
+    """Come back from the payout provider's pages.
 
-    400 for a state that is not ours or over. What is answered may be as it was before; `/sell/connect/status` follows.
+    The account is fetched now rather than with an event. What is answered may be as it was before;
+    `/sell/connect/status` follows.
     """
     user_id = parts().selling.states.read(query_args.state)
     await parts().connect.check_soon(user_id)
@@ -194,8 +199,9 @@ async def come_back(query_args: StateQuery) -> Envelope[ConnectOut]:
 @within(PROVIDER_SECONDS)
 @validate_querystring(StateQuery)
 @document_response(Elsewhere, 303)
+@refuses("invalid_state", "state_expired", "provider_unavailable", "provider_refused", "payouts_not_configured")
 async def go_again(query_args: StateQuery) -> Response:
-    """Where the provider sends a browser whose link was used up or over: on to a fresh one. 400 as for `return`."""
+    """Go back to the payout provider's pages by a fresh link. The one before was used up or over."""
     link = await _link(parts().selling.states.read(query_args.state))
     return Response("", 303, headers={"Location": link, "Cache-Control": "no-store"})
 

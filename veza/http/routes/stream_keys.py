@@ -17,6 +17,7 @@ from veza.http.auth import caller, login_required
 from veza.http.envelope import Body, Envelope, Out, Query
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.http.routes.streams import STREAMS, StreamOut, new_draft, what_is_on_air
 from veza.store.streams import Replaced
 
@@ -85,7 +86,7 @@ class KeyBody(Body):
 @validate_querystring(Paging)
 @validate_response(Envelope[OwnStreamsOut])
 async def get_mine(query_args: Paging) -> Envelope[OwnStreamsOut]:
-    """One's own streams, drafts too, the newest first: with their keys, and what is measured of their encoders."""
+    """One's own streams, drafts too, with their keys. The newest first; and what is measured of their encoders."""
     found, total = await parts().streams.of_user(caller().id, limit=query_args.limit, offset=query_args.offset)
     return Envelope[OwnStreamsOut](data=OwnStreamsOut(streams=list(map(_own_out, found)), total=total))
 
@@ -94,8 +95,9 @@ async def get_mine(query_args: Paging) -> Envelope[OwnStreamsOut]:
 @login_required
 @validate_querystring(KeyQuery)
 @validate_response(Envelope[KeyOut])
+@refuses("not_found", "live_not_configured")
 async def get_key(query_args: KeyQuery) -> Envelope[KeyOut]:
-    """The key of one's newest stream, or of the one that `stream_id` names. Without any stream, a draft is made."""
+    """The key of one's newest stream, or of the one that `stream_id` names. Without any, a draft is made."""
     if query_args.stream_id is None:
         return Envelope[KeyOut](data=_key_out(await parts().streams.newest_or(new_draft())))
     stream = await parts().streams.get(query_args.stream_id)
@@ -108,12 +110,13 @@ async def get_key(query_args: KeyQuery) -> Envelope[KeyOut]:
 @validate_querystring(KeyQuery)
 @validate_request(KeyBody)
 @validate_response(Envelope[NewKeyOut])
+@refuses("not_found", "live_not_configured")
 async def regenerate_key(query_args: KeyQuery, data: KeyBody) -> Envelope[NewKeyOut]:
-    """Replace the keys of all of one's streams, or of the one that `stream_id` names, in the body or the query.
+    """Replace the keys of all of one's streams, or of the one that `stream_id` names.
 
-    The old ones hold no longer, and whoever is on air with one is disconnected; if the ingest server can't be reached
-    now (`live_session_dropped` is false then), as soon as it can. Answers with the newest stream's key; without any
-    stream, a draft is made.
+    That is in the body or the query. The old ones hold no longer, and whoever is on air with one is disconnected; if
+    the ingest server can't be reached now (`live_session_dropped` is false then), as soon as it can. Answers with the
+    newest stream's key; without any stream, a draft is made.
     """
     stream_id = data.stream_id or query_args.stream_id
     if stream_id is None:

@@ -31,6 +31,7 @@ from veza.http.auth import caller, caller_if_any, login_optional, login_required
 from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 
 api = Blueprint("streams", __name__)
 
@@ -226,10 +227,11 @@ async def stream_for_reader(stream_id: UUID) -> Stream:
 @login_required
 @validate_request(NewStreamBody)
 @validate_response(Envelope[StreamOut], 201)
+@refuses("too_many_streams")
 async def post_stream(data: NewStreamBody) -> tuple[Envelope[StreamOut], int]:
-    """Make a stream, to go on air with again and again. 409 `too_many_streams` at a hundred.
+    """Make a stream, to go on air with again and again.
 
-    Its key is under `/live/streams/me`. Category and tags are folded to lower case.
+    One has at most a hundred. Its key is under `/live/streams/me`. Category and tags are folded to lower case.
     """
     begun = new_draft()
     stream = change(begun, data.changes(), begun.created_at)
@@ -241,6 +243,7 @@ async def post_stream(data: NewStreamBody) -> tuple[Envelope[StreamOut], int]:
 @login_required
 @validate_request(StreamBody)
 @validate_response(Envelope[StreamOut])
+@refuses("forbidden")
 async def put_stream(stream_id: UUID, data: StreamBody) -> Envelope[StreamOut]:
     """Change what is sent of one's own stream, and leave the rest. A draft that gets a title is listed from then on."""
     user, now = caller().user, parts().clock()
@@ -255,6 +258,7 @@ async def put_stream(stream_id: UUID, data: StreamBody) -> Envelope[StreamOut]:
 @api.delete(STREAM)
 @login_required
 @validate_response(Envelope[DeletedOut])
+@refuses("forbidden")
 async def delete_stream(stream_id: UUID) -> Envelope[DeletedOut]:
     """Delete one's own stream, its key, and what is kept of its sessions. If it is on air, that ends."""
     allow = partial(check_owner, user=caller().user)
@@ -267,8 +271,9 @@ async def delete_stream(stream_id: UUID) -> Envelope[DeletedOut]:
 @api.post(f"{STREAM}/end")
 @login_required
 @validate_response(Envelope[StreamOut])
+@refuses("forbidden", "not_live")
 async def end_session(stream_id: UUID) -> Envelope[StreamOut]:
-    """Go off air now, without the time that an encoder otherwise has to come back. 409 `not_live` when it is off air.
+    """Go off air now, without the time that an encoder otherwise has to come back.
 
     The key still holds: whoever publishes with it begins a new session.
     """
@@ -283,6 +288,7 @@ async def end_session(stream_id: UUID) -> Envelope[StreamOut]:
 @login_required
 @validate_querystring(Paging)
 @validate_response(Envelope[StreamSessionsOut])
+@refuses("forbidden")
 async def list_sessions(stream_id: UUID, query_args: Paging) -> Envelope[StreamSessionsOut]:
     """When one's own stream was on air, the newest first, the present one included.
 

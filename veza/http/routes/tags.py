@@ -47,9 +47,10 @@ class Suggestions(Envelope[SuggestionsOut]):
 @validate_querystring(SuggestQuery)
 @validate_response(Suggestions)
 async def suggest_tags(query_args: SuggestQuery) -> Suggestions:
-    """Tags that begin with `q`, whatever its case and accents: the most used first, then by the alphabet.
+    """Tags that begin with `q`, whatever its case and accents.
 
-    They are those of products on sale and of streams, drafts aside. Nothing begins with a blank `q`.
+    The most used first, then by the alphabet. They are those of products on sale and of streams, drafts aside. Nothing
+    begins with a blank `q`.
     """
     found = await parts().tags.suggest(query_args.q, limit=query_args.limit) if query_args.q else []
     return Suggestions(data=SuggestionsOut(suggestions=found), suggestions=found)

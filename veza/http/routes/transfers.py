@@ -18,6 +18,7 @@ from veza.http.envelope import Body, Envelope, Out
 from veza.http.fields import Moment
 from veza.http.paging import Paging
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 from veza.http.routes.sell import SellerTransferOut, shown
 from veza.store.payouts import Wanted
 
@@ -105,10 +106,11 @@ async def get_transfers(query_args: TransfersQuery) -> Envelope[TransfersOut]:
 @within(RETRY_SECONDS)
 @admin_only
 @validate_response(Envelope[TransferOut])
+@refuses("not_retryable", "feature_disabled")
 async def retry(transfer_id: UUID) -> Envelope[TransferOut]:
-    """Try it now; answers with what it has become. The try is audited, and goes on if the asker hangs up.
+    """Try a transfer now that failed, or is held as not_onboarded or awaiting_funds; audited.
 
-    409 unless it failed, or is held as not_onboarded or awaiting_funds.
+    Answers with what it has become. The try goes on if the asker hangs up.
     """
     transfer = await payouts.retry(parts().refs.payouts, transfer_id, by())
     return await _one(transfer)
@@ -118,16 +120,18 @@ async def retry(transfer_id: UUID) -> Envelope[TransferOut]:
 @admin_only
 @validate_request(HoldBody)
 @validate_response(Envelope[TransferOut])
+@refuses("not_holdable")
 async def hold(transfer_id: UUID, data: HoldBody) -> Envelope[TransferOut]:
-    """Keep it from being tried until an admin releases it; audited. 409 while it is being tried, or when it is over."""
+    """Keep a transfer from being tried until an admin releases it; audited."""
     return await _one(await parts().payouts.hold(transfer_id, by(), data.reason))
 
 
 @api.post("/admin/transfers/<uuid:transfer_id>/release")
 @admin_only
 @validate_response(Envelope[TransferOut])
+@refuses("not_releasable")
 async def release(transfer_id: UUID) -> Envelope[TransferOut]:
-    """Let it go on; audited. 409 unless an admin holds it: what caused a hold is what lifts it."""
+    """Let a transfer go on that an admin holds; audited. What else caused a hold is what lifts it."""
     transfer = await parts().payouts.let_go(transfer_id, by())
     queue.ring(parts().refs.payouts)
     return await _one(transfer)

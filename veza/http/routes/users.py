@@ -17,6 +17,7 @@ from veza.http.envelope import Body, Envelope, Out
 from veza.http.fields import Email, NewPassword, Username
 from veza.http.guesses import giving_it_again
 from veza.http.parts import parts
+from veza.http.refusals import refuses
 
 api = Blueprint("users", __name__)
 
@@ -68,8 +69,9 @@ async def get_me() -> Envelope[MeOut]:
 @login_required
 @validate_request(MeBody)
 @validate_response(Envelope[MeOut])
+@refuses("username_taken", "email_taken")
 async def put_me(data: MeBody) -> Envelope[MeOut]:
-    """Change the username or the email. 409 if it is taken, in whatever case."""
+    """Change the username or the email."""
     user = caller().user
     if data.username not in ("", user.username) or data.email not in ("", user.email):
         user = await parts().accounts.rename(
@@ -82,9 +84,9 @@ async def put_me(data: MeBody) -> Envelope[MeOut]:
 @login_required
 @validate_request(PasswordBody)
 @validate_response(Envelope[ChangedOut])
+@refuses("invalid_credentials", "password_changed", "too_many_attempts")
 async def put_password(data: PasswordBody) -> Envelope[ChangedOut]:
-    """Change the password and end every other session. 401 if the current password is wrong, 429
-    `too_many_attempts` where it was too often."""
+    """Change the password and end every other session."""
     current = await verified(data.current_password, "current_password")
     hashed = await parts().passwords.hash(data.new_password.get_secret_value())
     keep, now = caller().session_id, parts().clock()

@@ -10,20 +10,20 @@ from typing import Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from quart import Blueprint, Response, render_template, request
+from quart import Blueprint, Response, render_template
 from quart_schema import hide
 
-from veza.domain.errors import NotFound
 from veza.domain.live import Health, StreamState
 from veza.domain.streams import is_open_to, no_stream
-from veza.http import errors
-from veza.http.assets import ROOT, asset_url, assets
+from veza.http.assets import asset_url
 from veza.http.document import API
-from veza.http.downloads import client_has_it, unchanged
+from veza.http.pages import html_page, tell
+from veza.http.pages import policy as pages_policy
 from veza.http.parts import parts
 from veza.http.routes.streams import STREAMS, stream_out
 
-pages = Blueprint("watch", __name__, template_folder="../templates")
+pages = Blueprint("watch", __name__)
+pages.register_error_handler(Exception, tell)
 
 STATES: Final[Mapping[StreamState, tuple[str, str]]] = {
     StreamState.OFFLINE: ("Off air", "Nobody is on air yet. This page begins to play once somebody is."),
@@ -42,8 +42,6 @@ HEALTHS: Final[Mapping[Health, str]] = {
     Health.UNKNOWN: "Connection not known",
 }
 
-ASSETS_KEPT: Final = "public, max-age=31536000, immutable"
-
 
 @pages.get("/watch/<stream_id>")
 @hide
@@ -61,32 +59,7 @@ async def watch(stream_id: str) -> Response:
         states=STATES,
         healths=HEALTHS,
     )
-    return _page(page, players=shown.playback.hls_url)
-
-
-@pages.get(f"{ROOT}/<path:name>")
-@hide
-async def get_asset(name: str) -> Response:
-    """One of the files that pages load, to be kept for good if it is asked for by its version."""
-    found = assets().get(name)
-    if found is None:
-        raise NotFound("There is no such file.")
-    kept = ASSETS_KEPT if request.args.get("v") == found.version else "no-cache"
-    headers = {"ETag": f'"{found.version}"', "Cache-Control": kept}
-    if client_has_it(headers):
-        return unchanged(headers)
-    return Response(found.body, headers=headers, content_type=found.content_type)
-
-
-@pages.errorhandler(Exception)
-async def _tell(error: Exception) -> Response:
-    """An error as a page, with the status, the headers and the log of any other."""
-    answer = await errors.answer(error)
-    told = errors.describe(error)
-    page = _page(await render_template("error.html", asset=asset_url, told=told))
-    page.status_code = answer.status_code
-    page.headers.extend(told.headers)
-    return page
+    return html_page(page, policy(shown.playback.hls_url))
 
 
 def _id(text: str) -> UUID:
@@ -96,21 +69,8 @@ def _id(text: str) -> UUID:
         raise no_stream() from None
 
 
-def _page(html: str, players: str = "") -> Response:
-    """A page that runs nothing but our own files, whatever finds its way into its text."""
-    response = Response(html, content_type="text/html; charset=utf-8")
-    response.headers["Content-Security-Policy"] = policy(players)
-    response.headers["Referrer-Policy"] = "no-referrer"
-    response.headers["Cache-Control"] = "no-cache"
-    return response
-
-
 def policy(players: str) -> str:
     """The Content-Security-Policy of a page that plays from an address; a script plays out of a `blob:`."""
     parts = urlsplit(players)
     origin = f" {parts.scheme}://{parts.netloc}" if parts.netloc else ""
-    return (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
-        f" connect-src 'self'{origin}; media-src 'self' blob:{origin};"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
+    return pages_policy(connect=f"'self'{origin}", media=f"'self' blob:{origin}")
