@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import trio
 from pydantic import BaseModel
-from quart import Response
+from quart import Response, request
 from quart.ctx import RequestContext
 from quart_trio import QuartTrio
 
@@ -179,7 +179,8 @@ class VezaApp(QuartTrio):
         with trio.move_on_after(seconds) as scope:
             trace().deadline = scope
             return await super().full_dispatch_request(request_context)
-        return await self.finalize_request(errors.respond(errors.DEADLINE), request_context)
+        respond = entry.told_on_a_page if entry.is_of_the_console(request.path) else errors.respond
+        return await self.finalize_request(respond(errors.DEADLINE), request_context)
 
     async def preprocess_request(self, request_context: RequestContext | None = None) -> Any:
         if request_context is None:
@@ -207,6 +208,11 @@ class VezaApp(QuartTrio):
         errors.log_failure(exception_info[1])
 
 
+async def tell(error: Exception) -> Response:
+    """An error that no blueprint tells in its own way: in the envelope, or on a page where a person looks at it."""
+    return await (entry.tell if entry.is_of_the_console(request.path) else errors.answer)(error)
+
+
 def create_app() -> VezaApp:
     """The app with every route registered and nothing bound: it can list its routes without a database."""
     app = VezaApp("veza", static_folder=None, template_folder="http/templates")
@@ -215,7 +221,7 @@ def create_app() -> VezaApp:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # a redirect would be an answer without an envelope
     document(app)
-    app.register_error_handler(Exception, errors.answer)
+    app.register_error_handler(Exception, tell)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint, url_prefix=API)
     for blueprint in (*LEGACY, *PAGES):

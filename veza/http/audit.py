@@ -15,8 +15,10 @@ from veza.actors.audit import Outbox
 from veza.domain.audit import Entry, Param, Segment, action_of, resource_of
 from veza.domain.ids import Clock, NewId
 from veza.http.document import API
-from veza.http.edge import NEVER_SHED, RETRY_AFTER, ASGIApp, Receive, Scope, Send, Trace, answer, trace
-from veza.http.envelope import error_json
+from veza.http.doors import turn_away
+from veza.http.edge import NEVER_SHED, ASGIApp, Receive, Scope, Send, Trace, trace
+from veza.http.errors import RETRY_AFTER_SECONDS, Answer
+from veza.http.limits import CONSOLE_LOGIN
 from veza.http.maintenance import SIGNING_IN
 
 CHANGING: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -29,6 +31,13 @@ SKIPPED: Final = (
 )
 """What begins so gets no entry: what the reference names, what the console does in its stead, and the ingest server's
 hooks, which no person sends."""
+
+FULL: Final = Answer(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "overloaded",
+    "What is done can't be written down just now; try again.",
+    headers={"Retry-After": RETRY_AFTER_SECONDS},
+)
 
 PARAM: Final = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")  # as werkzeug writes them: <uuid:file_id>
 
@@ -52,7 +61,7 @@ class Recorder:
             current = trace()
             current.place = self._outbox.reserve()
             if not current.place and not _comes_in_all_the_same(scope["path"]):
-                await _turn_away(current, receive, send)
+                await turn_away(FULL, scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -83,17 +92,7 @@ class Recorder:
 def _comes_in_all_the_same(path: str) -> bool:
     """Money's callers: while the database is away they are told so, and come again. And whoever signs in: it takes an
     admin to resume a keeper that is paused."""
-    return path.startswith(NEVER_SHED) or path.rstrip("/") in SIGNING_IN
-
-
-async def _turn_away(current: Trace, receive: Receive, send: Send) -> None:
-    body = error_json(
-        error="What is done can't be written down just now; try again.",
-        code="overloaded",
-        request_id=current.request_id,
-    )
-    headers = [(b"content-type", b"application/json"), (b"retry-after", RETRY_AFTER)]
-    await answer(receive, send, HTTPStatus.SERVICE_UNAVAILABLE, headers, body)
+    return path.startswith(NEVER_SHED) or path.rstrip("/") in (*SIGNING_IN, CONSOLE_LOGIN)
 
 
 @cache

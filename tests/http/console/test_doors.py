@@ -18,14 +18,20 @@ import trio
 from tests.house import ADMIN_EMAIL, PASSWORD, Account, House
 from tests.http.desk import refusal
 from tests.shop import Shop, data
+from veza.actors import maintenance
+from veza.actors.audit import Outbox
+from veza.actors.core.errors import ActorCrashed, DeadlineExceeded
 from veza.domain.accounts import Session, SessionEnd, begin_session
 from veza.domain.audit import By
+from veza.domain.errors import Conflict
 from veza.domain.ids import IdMint, utc_now
 from veza.http.app import create_app, routes
 from veza.http.console.entry import COOKIE
+from veza.http.edge import trace
 from veza.http.tokens import Tokens
 from veza.store.audit import AuditRows
 from veza.store.bridge import Database
+from veza.store.errors import OutcomeUnknown
 from veza.store.sessions import Sessions, open_session
 
 DOORS = {"/console/login"}
@@ -137,6 +143,7 @@ async def test_no_form_is_heeded_without_an_admins_cookie_and_their_sessions_key
             {"Sec-Fetch-Site": "same-site"},
             {"Origin": "https://elsewhere.example"},
             {"Origin": "null"},
+            {"Origin": "http://[x"},
         ):
             answer = await desk.ask("POST", path, admin, data=keyed, headers=where)
             assert answer.status_code == 403, (template, where)
@@ -192,7 +199,18 @@ async def test_the_cookie_is_kept_from_scripts_other_sites_and_other_paths_and_t
 
 
 @pytest.mark.parametrize(
-    "elsewhere", ["https://evil.example/", "//evil.example", "/api/v1/health", "/console\\evil", "/consoles", "x"]
+    "elsewhere",
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "/api/v1/health",
+        "/console\\evil",
+        "/consoles",
+        "x",
+        "/console/../api/v1/health",
+        "/console/.%2E/watch",
+        "/console/audit?resource=" + "x" * 10_000,
+    ],
 )
 async def test_signing_in_leads_nowhere_but_into_the_console(desk: Desk, elsewhere: str) -> None:
     form = {"email": ADMIN_EMAIL, "password": PASSWORD, "next": elsewhere}
@@ -244,3 +262,80 @@ async def test_the_audit_is_read_with_names_page_by_page_and_filtered(desk: Desk
     assert rest.count("actor.pause</th>") == 10
     assert "Older" not in rest
     assert (await desk.ask("GET", "/console/audit?before=x", token)).status_code == 400
+
+
+async def test_whatever_goes_wrong_in_the_console_is_told_on_a_page(desk: Desk) -> None:
+    token = desk.tokens.console(await desk.session(desk.admin))
+    for method, path, status in (
+        ("GET", "/console//x", 404),
+        ("GET", "/console/a/b", 404),
+        ("GET", "/console/payouts/none", 404),
+        ("GET", "/console/switches/maintenance", 405),  # where the address of a form's answer leads
+        ("POST", "/console", 405),
+    ):
+        answer = await desk.ask(method, path, token)
+        assert answer.status_code == status, path
+        assert answer.headers["content-type"] == "text/html; charset=utf-8", path
+        assert answer.headers["cache-control"] == "no-store", path
+    elsewhere = await desk.ask("GET", "/consoles", token)
+    assert elsewhere.headers["content-type"] == "application/json"
+
+
+async def test_an_error_says_that_nothing_was_changed_only_where_that_is_known(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await desk.session(desk.admin)
+    form = {"key": desk.tokens.form_key(session.id), "enabled": "on"}
+
+    async def switched(*_args: object) -> None:
+        raise failures.pop()
+
+    failures: list[Exception] = [OutcomeUnknown("COMMIT was sent"), DeadlineExceeded("0.1 s"), ActorCrashed("x")]
+    monkeypatch.setattr(maintenance, "switch", switched)
+    while failures:
+        answer = await desk.ask("POST", "/console/switches/maintenance", desk.tokens.console(session), data=form)
+        assert answer.status_code >= 500
+        assert "Nothing was changed" not in answer.text
+        assert "Look before you do it again" in answer.text
+    failures.append(Conflict("It was before."))
+    answer = await desk.ask("POST", "/console/switches/maintenance", desk.tokens.console(session), data=form)
+    assert "Nothing was changed" in answer.text
+    answer = await desk.ask("GET", "/console/nothing-here", desk.tokens.console(session))
+    assert "Nothing was changed" not in answer.text, "nor was anything to be"
+
+
+async def test_a_form_whose_time_is_up_is_told_so_on_a_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = await desk.session(desk.admin)
+
+    async def switched(*_args: object) -> None:
+        seconds = trace().deadline
+        assert seconds is not None
+        seconds.cancel()
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(maintenance, "switch", switched)
+    form = {"key": desk.tokens.form_key(session.id), "enabled": "on"}
+    answer = await desk.ask("POST", "/console/switches/maintenance", desk.tokens.console(session), data=form)
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    assert "it may or may not have been done" in answer.text
+
+
+async def test_who_is_no_admin_any_more_is_shown_the_door_to_come_in_as_another(desk: Desk) -> None:
+    answer = await desk.ask("GET", "/console", desk.tokens.console(await desk.session(desk.user)))
+    assert answer.status_code == 403
+    assert 'href="/console/login"' in answer.text
+
+
+async def test_an_admin_comes_in_while_the_audits_keeper_is_stuck_to_see_to_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Outbox, "reserve", lambda _full: False)
+    form = {"email": ADMIN_EMAIL, "password": PASSWORD}
+    signed_in = await desk.ask("POST", "/console/login", data=form)
+    assert signed_in.status_code == 303
+    token = signed_in.headers["set-cookie"].split(";")[0].partition("=")[2]
+    key = re.findall(r'name="key" value="(\w+)"', (await desk.ask("GET", "/console", token)).text)[0]
+    out = await desk.ask("POST", "/console/logout", token, data={"key": key})
+    assert (out.status_code, out.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    act = {"key": key, "action": "resume", "incarnation": "1", "reason": "A test."}
+    assert (await desk.ask("POST", "/console/actors/veza/janitor", token, data=act)).status_code == 303

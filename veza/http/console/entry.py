@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
-from typing import Annotated, Final, ParamSpec, TypeVar, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import Final, ParamSpec, TypeVar, cast
+from urllib.parse import parse_qsl, unquote, urlencode
 
-from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from quart import Blueprint, Response, g, request
 from quart_schema import hide
 from quart_schema.validation import RequestSchemaValidationError
@@ -42,6 +42,8 @@ POLICY: Final = (
 )
 
 FIELDS: Final = 32  # more than any form of ours has
+LONGEST: Final = 2_000  # characters of an address that signing in leads back to: a filter, pasted
+READING: Final = ("GET", "HEAD")
 
 P = ParamSpec("P")
 F = TypeVar("F", bound=BaseModel)
@@ -58,7 +60,7 @@ class Form(BaseModel):
 class LoginForm(Form):
     email: Email
     password: SecretStr
-    next: Annotated[str, StringConstraints(max_length=500)] = PATH
+    next: str = PATH
 
 
 # -- coming in --------------------------------------------------------------------------------------------------------
@@ -69,7 +71,7 @@ def operators_only(view: Callable[P, Awaitable[Response]]) -> Callable[P, Awaita
 
     @wraps(view)
     async def let_in(*args: P.args, **kwargs: P.kwargs) -> Response:
-        g.caller = await operator(request.cookies, parts(), lately_behind if request.method == "GET" else behind)
+        g.caller = await operator(request.cookies, parts(), lately_behind if _reads() else behind)
         return await view(*args, **kwargs)
 
     hidden: Callable[P, Awaitable[Response]] = hide(let_in)
@@ -127,6 +129,11 @@ async def _fields() -> dict[str, str]:
     return dict(pairs)
 
 
+def _reads() -> bool:
+    """Whether the request may change nothing (RFC 9110, section 9.2.1)."""
+    return request.method in READING
+
+
 def _check_origin() -> None:
     """As far as the browser says where a form comes from (Fetch Metadata; ``Origin``, RFC 6454, in older ones)."""
     site = request.headers.get("Sec-Fetch-Site")
@@ -134,7 +141,7 @@ def _check_origin() -> None:
     if site is not None:
         ours = site in ("same-origin", "none")
     else:
-        ours = origin is None or urlsplit(origin).netloc == request.host
+        ours = origin is None or origin in (f"https://{request.host}", f"http://{request.host}")
     if not ours:
         raise Forbidden("This form comes from another site.", code="foreign_form")
 
@@ -207,7 +214,9 @@ def _cookie(token: str) -> str:
 
 def _is_ours(path: str) -> bool:
     """Whether it leads into the console: no other place is gone to because a link said so."""
-    return (path == PATH or path.startswith((f"{PATH}/", f"{PATH}?"))) and "\\" not in path and path.isprintable()
+    steps = unquote(path.partition("?")[0]).split("/")  # as browsers read them, which go up by those of two dots
+    inside = is_of_the_console(path.partition("?")[0]) and ".." not in steps
+    return inside and "\\" not in path and path.isprintable() and len(path) <= LONGEST
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
@@ -228,12 +237,25 @@ def see(path: str) -> Response:
 
 async def tell(error: Exception) -> Response:
     """An error as a page, with the status and the log of any other; who has to sign in is led there."""
-    answer, told = await errors.answer(error), errors.describe(error)
-    if isinstance(error, Unauthenticated) and request.method == "GET":
+    await errors.answer(error)
+    if isinstance(error, Unauthenticated) and _reads():
         asked = request.full_path.rstrip("?")
         return see(f"{LOGIN}?{urlencode({'next': asked})}" if asked != PATH else LOGIN)
-    html = templates().get_template("console/error.html").render(asset=asset_url, told=told, login=LOGIN, home=PATH)
-    return page(html, answer.status_code, told.headers)
+    return told_on_a_page(errors.describe(error))
+
+
+def told_on_a_page(told: errors.Answer) -> Response:
+    html = (
+        templates()
+        .get_template("console/error.html")
+        .render(asset=asset_url, told=told, login=LOGIN, home=PATH, reads=_reads())
+    )
+    return page(html, told.status, told.headers)
+
+
+def is_of_the_console(path: str) -> bool:
+    """Whether somebody looks at it in the console, be there such a page or not."""
+    return path == PATH or path.startswith(f"{PATH}/")
 
 
 console.errorhandler(Exception)(tell)
