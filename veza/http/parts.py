@@ -33,6 +33,7 @@ from veza.http.metrics import Exposition
 from veza.http.proxies import Networks
 from veza.http.states import States
 from veza.http.tokens import Tokens
+from veza.http.watches import Watches
 from veza.store.accounts import Accounts
 from veza.store.announcements import AnnouncementRows
 from veza.store.audit import AuditRows
@@ -219,6 +220,8 @@ class Parts:
     """Who was an admin a moment ago, for while the database can't be asked."""
     pulse: Pulse = field(default_factory=Pulse)
     """The event loop's: how late it is. Whoever runs the app has it beat."""
+    watches: Watches = field(default_factory=Watches)
+    """How many pages of the console are watched, by whom."""
     exposition: Exposition = field(default_factory=Exposition)
     """What is measured of requests, and how all that is measured is told."""
     outbox: Outbox | None = field(default_factory=lambda: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +46,12 @@ def test_who_comes_without_having_seen_anything_is_sent_everything() -> None:
     assert (list(changed["rows"]), changed["order"]) == (["due"], ["due"])
 
 
+def test_who_comes_back_is_told_of_a_region_in_which_there_is_nothing_any_more() -> None:
+    drawing = Drawing("key")
+    assert drawing.changes({"tiles": []}) == {"tiles": {"rows": {}, "order": []}}
+    assert drawing.changes({"tiles": []}) == {}
+
+
 def test_what_people_wrote_is_text_in_a_row() -> None:
     drawn = Drawing("key").whole(tiles(**{"<b>": "<script>"}))["tiles"]
     assert "<script>" not in drawn
@@ -81,7 +88,7 @@ class Scene:
             raise self.out
 
     def watched(self) -> Watching:
-        return Watching(self.look, Drawing("key"), 2.0, ending=self.ending, still=self.still)
+        return Watching(self.look, Drawing("key"), 2.0, place=nullcontext(), ending=self.ending, still=self.still)
 
 
 def read(event: bytes) -> tuple[str, Mapping[str, Any]]:

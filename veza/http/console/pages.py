@@ -482,7 +482,7 @@ async def get_payout(transfer_id: UUID) -> Response:
 @console.get(f"{PATH}/live/<name>")
 @operators_only
 async def get_live(name: str) -> Response:
-    """What changes on a page, for as long as it is looked at."""
+    """What changes on a page, for as long as it is looked at. 429 where one watches too many."""
     if name not in PAGES:
         raise NotFound("There is no such page.")
     shown, have = PAGES[name], parts()
@@ -493,7 +493,12 @@ async def get_live(name: str) -> Response:
 
     return event_response(
         Watching(
-            shown.looking(request.args.to_dict()), Drawing(form_key()), shown.every, ending=have.stopping, still=still
+            shown.looking(request.args.to_dict()),
+            Drawing(form_key()),
+            shown.every,
+            place=have.watches.of(caller().id),
+            ending=have.stopping,
+            still=still,
         )
     )
 

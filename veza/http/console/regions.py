@@ -7,7 +7,7 @@ drawing and no sending; a page of a thousand idle actors costs their comparison.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
@@ -57,12 +57,13 @@ class Drawing:
         """Of each region where something changed: the rows that did, and all keys in order where those did."""
         changed: dict[str, dict[str, Any]] = {}
         for name, rows in content.items():
+            seen = name in self._rows  # else there may be anything before them, of what they saw earlier
             before = self._rows.get(name, {})
             after = {row.key: row.what for row in rows}
             fresh = {row.key: self._draw(name, row) for row in rows if before.get(row.key, _NOTHING) != row.what}
-            if fresh or list(before) != list(after):
-                order = {} if list(before) == list(after) else {"order": list(after)}
-                changed[name] = {"rows": fresh, **order}
+            stay = seen and list(before) == list(after)
+            if fresh or not stay:
+                changed[name] = {"rows": fresh} if stay else {"rows": fresh, "order": list(after)}
             self._rows[name] = after
         return changed
 
@@ -79,16 +80,24 @@ Look = Callable[[], Awaitable[Content]]
 class Watching(ResponseBody):
     """A page that goes on: server-sent events with what changed, looked at every so many seconds.
 
-    It ends with ``ending``; and with a word when its reader is out, as ``still`` says, or what it shows is gone. While
-    the database is away they are told so, and that it is back.
+    It takes ``place`` while it goes on. It ends with ``ending``; and with a word when its reader is out, as ``still``
+    says, or what it shows is gone. While the database is away they are told so, and that it is back.
     """
 
     def __init__(
-        self, look: Look, drawing: Drawing, every: float, *, ending: trio.Event, still: Callable[[], Awaitable[object]]
+        self,
+        look: Look,
+        drawing: Drawing,
+        every: float,
+        *,
+        place: AbstractContextManager[None],
+        ending: trio.Event,
+        still: Callable[[], Awaitable[object]],
     ) -> None:
         self._look = look
         self._drawing = drawing
         self._every = every
+        self._place = place
         self._ending = ending
         self._still = still
         self._away = False
@@ -96,12 +105,14 @@ class Watching(ResponseBody):
         self._first = f"retry: {RETRY_MS}\n\n".encode()
 
     async def __aenter__(self) -> Watching:
+        """Raises what ``place`` does."""
+        self._place.__enter__()
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Nothing is held."""
+        self._place.__exit__(exc_type, exc, tb)
 
     def __aiter__(self) -> Watching:
         return self
