@@ -2,6 +2,9 @@
 
 "use strict";
 
+const AGAIN_MS = 5000; // after which what was refused is asked for again
+const TWICE_MS = 1000; // within which a form sent again is a double click
+
 const main = document.querySelector("main[data-live]");
 const pulse = main.querySelector(".pulse");
 
@@ -16,17 +19,18 @@ const drawn = (html) => {
   return template.content.firstElementChild;
 };
 
-// Where somebody is: typing, about to press, or with a form unfolded. That part is left to them.
+// Where somebody is: typing, pressing or about to press, or with a form unfolded. That part is left to them.
 const isInUse = (element) =>
   element.contains(document.activeElement) ||
-  element.matches("details[open]") ||
+  element.matches(":active, details[open]") ||
   element.querySelector("details[open]") !== null ||
   [...element.querySelectorAll("input:not([type=hidden]), textarea")].some((field) => field.value !== field.defaultValue);
 
+// Whether all of a row is as it was drawn.
 const replace = (before, after) => {
   if (!isInUse(before)) {
     before.replaceWith(after);
-    return;
+    return true;
   }
   const [parts, fresh] = [[...before.children], [...after.children]];
   for (let at = 0; at < Math.min(parts.length, fresh.length); at += 1) {
@@ -34,33 +38,69 @@ const replace = (before, after) => {
       parts[at].replaceWith(fresh[at]);
     }
   }
+  return false;
 };
 
+// What was left to somebody, by its row: how it is drawn now, or null where it is gone. Seen to once they are elsewhere.
+const waiting = new Map();
+
+const draw = (row, html) => {
+  const after = html === null ? null : drawn(html);
+  waiting.delete(row);
+  row.classList.toggle("gone", after === null);
+  if (after === null) {
+    if (isInUse(row)) {
+      waiting.set(row, null);
+    } else {
+      row.remove();
+    }
+  } else if (row.outerHTML !== after.outerHTML && !replace(row, after)) {
+    waiting.set(row, html);
+  }
+};
+
+setInterval(() => {
+  for (const [row, html] of [...waiting]) {
+    draw(row, html);
+  }
+}, 250); // in no event of theirs: what is pressed must not be replaced between the finger's going down and up
+
+const rowsOf = (region) => new Map([...region.children].map((row) => [row.dataset.key, row]));
+
 const apply = (region, { rows, order }) => {
-  const places = new Map([...region.children].map((row) => [row.dataset.key, row]));
+  const places = rowsOf(region);
   for (const [key, html] of Object.entries(rows)) {
-    const [before, after] = [places.get(key), drawn(html)];
-    if (before === undefined) {
-      region.append(after);
-    } else if (before.outerHTML !== after.outerHTML) {
-      replace(before, after);
+    if (places.has(key)) {
+      draw(places.get(key), html);
+    } else {
+      region.append(drawn(html));
     }
   }
   if (order === undefined) {
     return;
   }
-  const now = new Map([...region.children].map((row) => [row.dataset.key, row]));
-  for (const [key, row] of now) {
+  for (const [key, row] of rowsOf(region)) {
     if (!order.includes(key)) {
-      row.remove();
+      draw(row, null);
     }
   }
+  const now = rowsOf(region);
   let last = null;
+  const next = () => {
+    let place = last === null ? region.firstElementChild : last.nextElementSibling;
+    while (place?.matches(".gone")) {
+      place = place.nextElementSibling;
+    }
+    return place;
+  };
   for (const key of order) {
     const row = now.get(key);
-    const place = last === null ? region.firstElementChild : last.nextElementSibling;
-    if (row !== place) {
-      region.insertBefore(row, place); // only what is out of its place: whoever is in a row keeps it
+    if (row.contains(document.activeElement)) {
+      while (next() !== row) {
+        region.append(next()); // what is before it makes way: who is moved loses the focus
+      }
+    } else if (row !== next()) {
+      region.insertBefore(row, next());
     }
     last = row;
   }
@@ -73,13 +113,26 @@ const tell = (state) => {
   }
 };
 
+let events = null;
+let asking = null;
+
+const rest = () => {
+  clearTimeout(asking);
+  events?.close();
+  [events, asking] = [null, null];
+};
+
 const watch = () => {
-  const events = new EventSource(main.dataset.live);
+  rest();
+  if (document.hidden) {
+    return; // a page in the back of the browser costs the server nothing
+  }
+  events = new EventSource(main.dataset.live);
   events.addEventListener("open", () => tell("live"));
   events.addEventListener("error", () => {
     tell("lost");
-    if (events.readyState === EventSource.CLOSED) {
-      setTimeout(() => window.location.reload(), 5000); // refused: the page that comes says why
+    if (events?.readyState === EventSource.CLOSED) {
+      asking = setTimeout(ask, AGAIN_MS); // the browser asks again by itself where it was not refused
     }
   });
   events.addEventListener("changes", (event) => {
@@ -93,26 +146,42 @@ const watch = () => {
   events.addEventListener("away", () => tell("away"));
   events.addEventListener("back", () => tell("live"));
   events.addEventListener("over", () => {
-    events.close();
+    rest();
     window.location.reload();
   });
-  return events;
 };
 
-let events = watch();
+// Who was refused is led to the page that says why. What passes by itself is no reason: a proxy in front of a process
+// that is starting would have its own page stand here for good, in place of ours and what was written in it.
+const ask = async () => {
+  const answer = await fetch(window.location.href, { method: "HEAD", cache: "no-store" }).catch(() => null);
+  if (answer !== null && (answer.redirected || (answer.status >= 400 && answer.status < 500 && answer.status !== 429))) {
+    window.location.reload();
+  } else {
+    watch();
+  }
+};
 
-// A page in the back of the browser costs the server nothing, and one that is come back to is current.
+watch();
+
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) {
-    events.close();
     tell("still");
-  } else {
-    events = watch();
   }
+  watch();
 });
-window.addEventListener("pagehide", () => events.close());
+window.addEventListener("pagehide", rest);
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) {
-    events = watch();
+    window.location.reload(); // as it was when it was left, and whoever comes back to it may have signed out
+  }
+});
+
+let sentAt = -Infinity;
+document.addEventListener("submit", (event) => {
+  if (event.timeStamp - sentAt < TWICE_MS) {
+    event.preventDefault();
+  } else {
+    sentAt = event.timeStamp;
   }
 });
