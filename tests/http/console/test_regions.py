@@ -13,7 +13,8 @@ import trio
 from trio.testing import MockClock
 
 from veza.domain.errors import Unauthenticated
-from veza.http.console.pages import PAGES, Tile
+from veza.http.console.looks import Tile
+from veza.http.console.pages import PAGES
 from veza.http.console.regions import Content, Drawing, Row, Watching
 from veza.http.drawing import lasting, line, money, size, templates
 from veza.http.events import HEARTBEAT_SECONDS

@@ -17,7 +17,7 @@ from tests.shop import data
 from veza.domain.accounts import SessionEnd
 from veza.domain.ids import utc_now
 from veza.http.console.entry import COOKIE
-from veza.http.console.pages import LIST_SECONDS
+from veza.http.console.looks import LIST_SECONDS
 from veza.http.watches import OF_ONE_ADMIN
 from veza.store.bridge import Database
 from veza.store.sessions import Sessions

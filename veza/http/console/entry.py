@@ -27,6 +27,7 @@ from veza.http.body import VezaRequest
 from veza.http.drawing import templates
 from veza.http.edge import trace
 from veza.http.fields import Email
+from veza.http.pages import html_page
 from veza.http.parts import Parts, parts
 from veza.http.routes.auth import sign_in
 from veza.http.tokens import CONSOLE_LIFETIME, TokenType
@@ -224,8 +225,9 @@ def _is_ours(path: str) -> bool:
 
 def page(html: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A page that runs nothing but our own files, and that nobody keeps."""
-    response = Response(html, status=status, headers=dict(headers or {}), content_type="text/html; charset=utf-8")
-    response.headers["Content-Security-Policy"] = POLICY
+    response = html_page(html, POLICY)
+    response.status_code = status
+    response.headers.extend(dict(headers or {}))
     response.headers["Cache-Control"] = "no-store"
     return response
 

@@ -1,0 +1,266 @@
+"""What the console's other pages show, read as the API's admin routes read it.
+
+Each is called in the request, and what it returns long after it, with no context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlencode
+from uuid import UUID
+
+from veza.actors.core import SupervisorView
+from veza.actors.core.views import CrashView
+from veza.domain.audit import Entry, Place
+from veza.domain.audit import Wanted as WantedEntries
+from veza.domain.errors import Conflict, NotFound
+from veza.domain.flags import DESCRIPTIONS
+from veza.domain.live import Status, StreamSession
+from veza.domain.payouts import Transfer, check_may_hold, check_may_release, may_retry
+from veza.domain.reports import ReportStatus
+from veza.http.console.entry import PATH
+from veza.http.console.regions import Content, Look, Row
+from veza.http.console.tree import CHILDREN
+from veza.http.parts import Parts, parts
+from veza.http.routes.health import checkup
+from veza.store.errors import StoreError
+from veza.store.metrics import Work
+from veza.store.operations import Pile, SeenStream
+from veza.store.reports import Wanted as WantedReports
+
+ROWS: Final = 50  # of a list: the first are what to look at, and the API has them all
+LATEST: Final = 8  # entries of the audit on the overview: what happened just now
+LIST_SECONDS: Final = 2.0  # a query or two for each reader
+
+
+# -- the overview ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A number worth a look. ``wrong``: it should be nought."""
+
+    label: str
+    value: str
+    leads_to: str
+    wrong: bool = False
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class EntryLine:
+    entry: Entry
+    who: str | None
+
+
+@dataclass(frozen=True)
+class Crashed:
+    path: str
+    crash: CrashView
+
+
+def overview(_args: Mapping[str, str]) -> Look:
+    have, checks = parts(), checkup()
+
+    async def look() -> Content:
+        found = await checks.results(LIST_SECONDS)
+        crashes = sorted(_crashes(have.tree(most=CHILDREN)), key=lambda each: each.crash.at, reverse=True)
+        known: dict[str, Sequence[Row]] = {}
+        with suppress(StoreError):  # the checks say so
+            latest = await have.audit.page(WantedEntries(), None, LATEST)
+            known = {"tiles": _tiles(await have.metrics.work(), have), "entries": await _entries(latest, have)}
+        return {
+            "checks": [Row(name, result) for name, result in found.items()],
+            "crashes": [Row(each.path, each) for each in crashes[:5]],
+            **known,
+        }
+
+    return look
+
+
+def _tiles(work: Work, have: Parts) -> list[Row]:
+    transfers = {each.status: each for each in work.transfers}
+    dead, held = transfers.get("dead"), transfers.get("held")
+    due = sum(each.how_many for status, each in transfers.items() if status not in ("dead", "held"))
+    maintenance, off = have.maintenance(), [each.flag for each in have.flags() if not each.enabled]
+    tiles = [
+        Tile("Payouts dead", str(dead.how_many if dead else 0), "payouts", bool(dead)),
+        Tile("Payouts held", str(held.how_many if held else 0), "payouts"),
+        Tile("Payouts due", str(due), "payouts"),
+        Tile("On air", str(sum(each.how_many for each in work.sessions)), "streams"),
+        Tile("Exports open", str(sum(each.how_many for each in work.exports)), "exports"),
+        Tile("Reports waiting", str(work.reports), "moderation", bool(work.reports)),
+        Tile("Maintenance", "on" if maintenance.enabled else "off", "switches", maintenance.enabled),
+        Tile("Features off", str(len(off)), "switches", bool(off), ", ".join(off)),
+    ]
+    return [Row(tile.label, tile) for tile in tiles]
+
+
+async def _entries(entries: Sequence[Entry], have: Parts) -> list[Row]:
+    names = await have.operations.names({each.user_id for each in entries if each.user_id is not None})
+    return [Row(str(each.id), EntryLine(each, _name(each.user_id, names))) for each in entries]
+
+
+def _name(user_id: UUID | None, names: Mapping[UUID, str]) -> str | None:
+    return None if user_id is None else names.get(user_id, str(user_id))
+
+
+def _crashes(tree: SupervisorView) -> Iterator[Crashed]:
+    for node in tree.walk():
+        if node.last_crash is not None:
+            yield Crashed(node.path, node.last_crash)
+
+
+# -- payouts -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TransferLine:
+    """A transfer, its seller, and what an admin may do with it."""
+
+    transfer: Transfer
+    seller: str
+    retry: bool
+    hold: bool
+    release: bool
+
+
+def payouts(_args: Mapping[str, str]) -> Look:
+    have = parts()
+
+    async def look() -> Content:
+        piles = await have.operations.transfers(ROWS)
+        return {
+            pile: [Row(str(each.transfer.id), _transfer(each.transfer, each.seller)) for each in piles[pile]]
+            for pile in Pile
+        }
+
+    return look
+
+
+def payout(args: Mapping[str, str]) -> Look:
+    have, transfer_id = parts(), _id(args.get("id", ""))
+
+    async def look() -> Content:
+        seen, attempts = await have.operations.transfer(await have.payouts.get(transfer_id), ROWS)
+        line = _transfer(seen.transfer, seen.seller)
+        return {
+            "transfer": [Row("transfer", line)],
+            "paying": [Row("paying", line)],
+            "attempts": [Row(each.started_at.isoformat(), each) for each in attempts],
+        }
+
+    return look
+
+
+def _id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise NotFound("There is no such transfer.") from None
+
+
+def _transfer(transfer: Transfer, seller: str) -> TransferLine:
+    return TransferLine(
+        transfer,
+        seller,
+        retry=may_retry(transfer),
+        hold=_may(check_may_hold, transfer),
+        release=_may(check_may_release, transfer),
+    )
+
+
+def _may(check: Callable[[Transfer], None], transfer: Transfer) -> bool:
+    try:
+        check(transfer)
+    except Conflict:
+        return False
+    return True
+
+
+# -- streams, exports, moderation, switches, audit ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StreamLine:
+    stream: SeenStream
+    session: StreamSession
+    status: Status
+    bitrate: int
+
+
+def streams(_args: Mapping[str, str]) -> Look:
+    have = parts()
+
+    async def look() -> Content:
+        live = have.refs.live
+        ids = live.on_air()[:ROWS]
+        seen = await have.operations.streams(ids)
+        rows = []
+        for stream_id in ids:
+            session, status, measured = live.session(stream_id), live.status(stream_id), live.measured(stream_id)
+            if session is not None and status is not None and stream_id in seen:
+                bitrate = 0 if measured is None else round(measured.bitrate, -4)
+                rows.append(Row(str(stream_id), StreamLine(seen[stream_id], session, status, bitrate)))
+        return {"streams": rows}
+
+    return look
+
+
+def exports(_args: Mapping[str, str]) -> Look:
+    have = parts()
+
+    async def look() -> Content:
+        going, over = await have.operations.exports(ROWS)
+        return {
+            "going": [Row(str(each.export.id), each) for each in going],
+            "over": [Row(str(each.export.id), each) for each in over],
+        }
+
+    return look
+
+
+def moderation(_args: Mapping[str, str]) -> Look:
+    have = parts()
+
+    async def look() -> Content:
+        found, _, counts = await have.reports.page(WantedReports(ReportStatus.PENDING), limit=ROWS, offset=0)
+        return {
+            "counts": [Row(str(status), (status, many)) for status, many in counts.items()],
+            "reports": [Row(str(each.report.id), each) for each in found],
+        }
+
+    return look
+
+
+def switches(_args: Mapping[str, str]) -> Look:
+    have = parts()
+
+    async def look() -> Content:
+        return {
+            "maintenance": [Row("maintenance", have.maintenance())],
+            "flags": [Row(each.flag, (each, DESCRIPTIONS[each.flag])) for each in have.flags()],
+        }
+
+    return look
+
+
+def audit(args: Mapping[str, str]) -> Look:
+    have = parts()
+    asked = {name: args[name] for name in ("action", "resource") if args.get(name)}
+    wanted = WantedEntries(action=asked.get("action"), resource=asked.get("resource"))
+    before = Place.parse(args["before"]) if args.get("before") else None
+
+    async def look() -> Content:
+        found = await have.audit.page(wanted, before, ROWS + 1)
+        shown, more = found[:ROWS], found[ROWS:]
+        older = urlencode(asked | {"before": str(Place(shown[-1].at, shown[-1].id))}) if more else ""
+        return {
+            "entries": await _entries(shown, have),
+            "older": [Row("older", f"{PATH}/audit?{older}")] if more else [],
+        }
+
+    return look
