@@ -228,6 +228,7 @@ OPENED = """
 import os, signal
 from tests.browser import open_browser
 os.setsid()  # as a terminal would have it: whoever is started from here is told of Ctrl-C too
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which whoever runs the tests in the background has ignored
 with open_browser():
     print("opened", flush=True)
     signal.pause()
