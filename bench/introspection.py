@@ -11,7 +11,7 @@ from bench.http import CONNECTIONS, server
 from bench.measure import Measure, interleaved
 
 AIM = 5.0  # % of a request's CPU time at most
-ROUNDS = 15
+ROUNDS = 30
 
 OURS = """
 from contextlib import nullcontext

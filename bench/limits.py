@@ -25,7 +25,7 @@ GROWTH_MB = 8.0
 ROUNDS = 5
 LOOKS = 2000
 RATE = 1000
-CONNECTIONS = 16
+CONNECTIONS = 64  # those who are told late come as often all the same
 
 OURS = """
 import gc

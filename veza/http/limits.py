@@ -51,8 +51,16 @@ class Line:
         seats().give_back(trace())
         async with self._front:
             with trio.CancelScope(deadline=until):
-                await seats().empty()
+                while seats().taken:
+                    await seats().empty()
+                    await _look_around()
             await trio.lowlevel.checkpoint()  # whoever has come meanwhile is looked after before the next in line
+
+
+async def _look_around() -> None:
+    """Let what has just come be read, and take its seat: a turn of the loop for each."""
+    await trio.lowlevel.checkpoint()
+    await trio.lowlevel.checkpoint()
 
 
 class Throttle:

@@ -52,13 +52,20 @@ class Requests:
             buckets=SECONDS,
             registry=registry,
         )
+        # Few, and looked up by each request.
+        self._found: dict[tuple[str | None, str, int | None], tuple[Counter, Histogram]] = {}
 
     def observe(self, finished: Trace) -> None:
-        route = finished.route or UNMATCHED
         method = finished.method if finished.route else UNMATCHED  # anybody can make up methods
-        status = "cut" if finished.status is None else str(int(finished.status))
-        self._ended.labels(method, route, status).inc()
-        self._seconds.labels(route).observe(finished.seconds)
+        key = (finished.route, method, finished.status)
+        found = self._found.get(key)
+        if found is None:
+            route = finished.route or UNMATCHED
+            status = "cut" if finished.status is None else str(int(finished.status))
+            found = self._found[key] = (self._ended.labels(method, route, status), self._seconds.labels(route))
+        ended, seconds = found
+        ended.inc()
+        seconds.observe(finished.seconds)
 
 
 @dataclass(frozen=True)
