@@ -11,9 +11,10 @@ from trio.testing import MockClock
 
 from veza.actors.core import Actor, Mailbox, Refuse, State, SupervisorView
 from veza.actors.lookout import EVERY_SECONDS, POINTS, Lookout, Point, Trends
+from veza.domain.errors import NotFound
 from veza.domain.ids import utc_now
 from veza.supervisors import Restart, Supervisor, dynamic, one_for_one, permanent, running
-from veza.supervisors.control import restart
+from veza.supervisors.control import Control, restart
 
 
 class Idle(Actor[Never, None]):
@@ -62,6 +63,22 @@ def view_of(tree: Supervisor, most: int | None) -> SupervisorView:
     [crowd] = [each for each in tree.view(most=most).walk() if each.path == "root/crowd"]
     assert isinstance(crowd, SupervisorView)
     return crowd
+
+
+async def test_one_node_is_seen_by_its_path(autojump_clock: MockClock) -> None:
+    crowd = dynamic("crowd", idle, limit=5, restart=Restart.TEMPORARY)
+    tree = one_for_one("root", one_for_one("branch", permanent("idle", Idle)), crowd)
+    async with running(tree, clock=utc_now, random=Random(1)):
+        crowd.start("a")
+        control = Control(tree)
+        for node in tree.view().walk():
+            assert control.see(node.path).path == node.path
+        seen = control.see("root/crowd", most=0)
+        assert isinstance(seen, SupervisorView)
+        assert (seen.children, seen.hidden) == ((), 1)
+        for path in ("root/nobody", "branch", "root/crowd/b", ""):
+            with pytest.raises(NotFound):
+                control.see(path)
 
 
 @pytest.mark.parametrize(("most", "shown"), [(None, 3), (5, 3), (2, 2), (0, 0)])

@@ -207,6 +207,23 @@ async def test_who_asked_too_often_is_told_when_nobody_else_is_worked_for(autoju
         assert house.told == [trio.current_time()] * 3
 
 
+async def test_who_comes_as_the_house_empties_goes_before_who_asked_too_often(autojump_clock: MockClock) -> None:
+    house = House()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(house.ask, "/work")
+        await wait_all_tasks_blocked()
+        nursery.start_soon(house.ask, "/over")
+        await wait_all_tasks_blocked()
+        house.finish.set()
+        house.finish = trio.Event()
+        nursery.start_soon(house.ask, "/work")
+        await wait_all_tasks_blocked()
+        assert house.told == []
+        house.finish.set()
+        await wait_all_tasks_blocked()
+        assert len(house.told) == 1
+
+
 async def test_nobody_stands_in_line_for_longer_than_patience_lasts(autojump_clock: MockClock) -> None:
     house = House()
     async with trio.open_nursery() as nursery:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.sales import START, Sales
 from veza.domain.live import StreamState
-from veza.domain.payouts import Transfer
+from veza.domain.payouts import Transfer, TransferStatus
 from veza.domain.streams import Stream, Streamer
 from veza.store.bridge import Database
 from veza.store.exports import ExportRows
@@ -40,6 +40,17 @@ async def test_every_transfer_that_is_not_over_lies_on_the_pile_of_what_becomes_
         Pile.DEAD: [dead],
     }
     assert {each.seller for pile in found.values() for each in pile} == {seller.hex}
+
+
+async def test_what_is_being_tried_is_due_before_what_waits(db: Database, sales: Sales) -> None:
+    seller = await sales.seller("acct_1")
+    in_hand, waits = [await sales.sale(seller) for _ in range(2)]
+    await Payouts(db, sales.new_id, timedelta(0)).claim(1, timedelta(minutes=1), retries=True)
+    found = (await Operations(db).transfers(10))[Pile.DUE]
+    assert [(each.transfer.id, each.transfer.status) for each in found] == [
+        (in_hand, TransferStatus.PROCESSING),
+        (waits, TransferStatus.PENDING),
+    ]
 
 
 async def test_of_a_long_pile_the_first_are_shown(db: Database, sales: Sales) -> None:

@@ -26,13 +26,20 @@ class Pile(StrEnum):
     DEAD = "dead"  # it was given up, and waits for an admin
 
 
+# Each by an index, however much lies there: a week's sales are due at times, and all are held while payouts are off.
 PILES: Final[Mapping[Pile, str]] = {
-    Pile.DUE: """
-        status IN ('pending', 'processing') OR status = 'failed' AND next_retry_at IS NOT NULL
-        ORDER BY next_retry_at NULLS FIRST, id
+    Pile.DUE: f"""
+        (SELECT {TRANSFER_COLUMNS} FROM transfers WHERE claim_id IS NOT NULL ORDER BY claimed_until LIMIT $1)
+        UNION ALL
+        (SELECT {TRANSFER_COLUMNS} FROM transfers WHERE next_retry_at IS NOT NULL AND status <> 'held'
+         ORDER BY next_retry_at, id LIMIT $1)
+        LIMIT $1
     """,
-    Pile.HELD: "status = 'held' ORDER BY created_at, id",
-    Pile.DEAD: "status = 'failed' AND next_retry_at IS NULL ORDER BY created_at, id",
+    Pile.HELD: f"SELECT {TRANSFER_COLUMNS} FROM transfers WHERE status = 'held' ORDER BY created_at, id LIMIT $1",
+    Pile.DEAD: f"""
+        SELECT {TRANSFER_COLUMNS} FROM transfers WHERE status = 'failed' AND next_retry_at IS NULL
+        ORDER BY created_at, id LIMIT $1
+    """,
 }
 
 ATTEMPTS: Final = """
@@ -90,15 +97,7 @@ class Operations:
     async def transfers(self, limit: int) -> dict[Pile, list[SeenTransfer]]:
         """The first of each pile, at most ``limit``: the next to be tried, those that have waited longest."""
         async with self._db.snapshot() as moment:
-            found = {
-                pile: [
-                    transfer_in(row)
-                    for row in await moment.fetch(
-                        f"SELECT {TRANSFER_COLUMNS} FROM transfers WHERE {which} LIMIT $1", limit
-                    )
-                ]
-                for pile, which in PILES.items()
-            }
+            found = {pile: [transfer_in(row) for row in await moment.fetch(sql, limit)] for pile, sql in PILES.items()}
             names = await _names(moment, {each.seller_id for pile in found.values() for each in pile})
         return {pile: [SeenTransfer(each, names[each.seller_id]) for each in all_] for pile, all_ in found.items()}
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import trio
+
 from veza.actors.core.loop import Cell
+from veza.actors.core.views import NodeView
 from veza.domain.errors import NotFound, PreconditionFailed
 from veza.domain.operations import Action
 from veza.supervisors.child import Slot
@@ -12,7 +15,7 @@ from veza.supervisors.supervisor import Supervisor
 
 
 class NoSuchActor(NotFound):
-    """No actor has this path (a supervisor is none), or it is gone for good."""
+    """Nothing has this path, or nothing that can be acted upon: a supervisor, or one that is gone for good."""
 
 
 class StaleIncarnation(PreconditionFailed):
@@ -54,10 +57,20 @@ def _found(root: Supervisor, path: str, incarnation: int) -> tuple[Supervisor, S
 
 
 class Control:
-    """An operator's hand on one tree."""
+    """An operator's eye and hand on one tree."""
 
     def __init__(self, root: Supervisor) -> None:
         self._root = root
+
+    def see(self, path: str, *, most: int | None = None) -> NodeView:
+        """One node, looked up rather than looked for among all; of a dynamic supervisor's children ``most``, if it is
+        given. Raises NoSuchActor."""
+        if path == self._root.path:
+            return self._root.view(most=most)
+        found = self._root.find(path)
+        if found is None:
+            raise NoSuchActor("No actor has this path.")
+        return found[1].view(trio.current_time(), most)
 
     def check(self, path: str, incarnation: int) -> None:
         """Whether there is that incarnation to act upon. Raises NoSuchActor, StaleIncarnation."""

@@ -17,6 +17,7 @@ import trio
 
 from tests.house import ADMIN_EMAIL, PASSWORD, Account, House
 from tests.http.desk import refusal
+from tests.sales import Sales
 from tests.shop import Shop, data
 from veza.actors import maintenance
 from veza.actors.audit import Outbox
@@ -161,6 +162,44 @@ async def test_with_both_each_form_does_what_it_says(desk: Desk) -> None:
         path = path.replace("/flags/payouts", "/flags/cloud.uploads")
         answer = await desk.ask("POST", path, desk.tokens.console(session), data=form)
         assert answer.status_code == (404 if "_id" in template else 303), template
+
+
+async def test_what_a_form_did_is_seen_by_the_api_and_is_in_the_audit(desk: Desk) -> None:
+    session = await desk.session(desk.admin)
+    token, key = desk.tokens.console(session), desk.tokens.form_key(session.id)
+    report = {"content_type": "user", "content_id": desk.admin.id, "reason": "A test."}
+    about = data(await desk.house.post("/reports", desk.user, json=report))["id"]
+    sales = Sales(desk.db)
+    transfer = await sales.sale(await sales.seller(), held="banned")  # which an admin may make their own
+
+    async def send(path: str, **form: str) -> None:
+        assert (await desk.ask("POST", f"/console/{path}", token, data=form | {"key": key})).status_code == 303
+
+    async def held_because() -> tuple[str, str | None]:
+        [seen] = data(await desk.house.get("/admin/transfers", desk.admin))["transfers"]
+        return seen["status"], seen["hold_reason"]
+
+    await send(f"payouts/{transfer}/hold", reason="Wait for the label.")
+    assert await held_because() == ("held", "admin")
+    await send(f"payouts/{transfer}/release")
+    assert (await held_because())[1] != "admin"
+    await send(f"moderation/{about}", action="dismiss")
+    await send("switches/flags/cloud.uploads", enabled="off")
+    await send("switches/maintenance", enabled="on", message="Back at noon.", expected_end="2030-01-01T12:00")
+    flags = data(await desk.house.get("/admin/feature-flags", desk.admin))["feature_flags"]
+    assert [each["name"] for each in flags if not each["enabled"]] == ["cloud.uploads"]
+    closed = data(await desk.house.get("/admin/maintenance", desk.admin))
+    assert (closed["message"], closed["expected_end"]) == ("Back at noon.", "2030-01-01T12:00:00Z")
+    [decided] = data(await desk.house.get("/admin/reports?status=dismissed", desk.admin))["reports"]
+    assert (decided["id"], decided["decided_by"]) == (about, desk.admin.id)
+    entries = data(await desk.house.get(f"/admin/audit?user_id={desk.admin.id}", desk.admin))["entries"]
+    assert [each["action"] for each in entries if each["method"] is None] == [
+        "maintenance.switch",
+        "flag.switch",
+        "report.resolve",
+        "transfer.release",
+        "transfer.hold",
+    ]
 
 
 async def test_the_consoles_cookie_opens_nothing_else(desk: Desk) -> None:

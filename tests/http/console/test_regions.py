@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +15,15 @@ import trio
 from trio.testing import MockClock
 
 from veza.domain.errors import Unauthenticated
+from veza.http.console import pages
 from veza.http.console.looks import Tile
 from veza.http.console.pages import PAGES
 from veza.http.console.regions import Content, Drawing, Row, Watching
 from veza.http.drawing import lasting, line, money, size, templates
 from veza.http.events import HEARTBEAT_SECONDS
 from veza.store.errors import DatabaseUnavailable
+
+FOLDER = Path(pages.__file__).parents[1] / "templates" / "console"
 
 
 def tiles(**values: str) -> Content:
@@ -60,11 +65,13 @@ def test_what_people_wrote_is_text_in_a_row() -> None:
 
 
 def test_every_page_has_a_template_and_every_region_of_it_a_macro() -> None:
-    module = templates().get_template("console/rows.html").module
+    macros = templates().get_template("console/rows.html").module
     for page in PAGES.values():
-        assert templates().get_template(f"console/{page.name}.html")
-    for region in ("tiles", "actors", "dead", "reports", "flags", "entries"):
-        assert callable(getattr(module, region))
+        source = FOLDER.joinpath(f"{page.name}.html").read_text()
+        regions = re.findall(r'data-region="(\w+)"|\{\{ table\("(\w+)"', source)
+        assert regions, page.name
+        for names in regions:
+            assert callable(getattr(macros, "".join(names))), (page.name, names)
 
 
 # -- a page that goes on -----------------------------------------------------------------------------------------------

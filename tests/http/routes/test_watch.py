@@ -22,7 +22,7 @@ from veza.http.assets import FOLDER
 from veza.http.routes.watch import policy
 from veza.store.bridge import Database
 
-LOADED = ("watch.css", "watch.js", "veza.svg", "vendor/hls.js/hls.light.min.js")
+LOADED = ("house.css", "watch.css", "watch.js", "veza.svg", "vendor/hls.js/hls.light.min.js")
 LINKED = re.compile(r'(?:src|href|data-hls)="(/[^"]*)"')
 
 

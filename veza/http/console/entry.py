@@ -27,13 +27,13 @@ from veza.http.body import VezaRequest
 from veza.http.drawing import templates
 from veza.http.edge import trace
 from veza.http.fields import Email
+from veza.http.limits import CONSOLE_LOGIN as LOGIN
 from veza.http.pages import html_page
 from veza.http.parts import Parts, parts
 from veza.http.routes.auth import sign_in
 from veza.http.tokens import CONSOLE_LIFETIME, TokenType
 
 PATH: Final = "/console"
-LOGIN: Final = f"{PATH}/login"
 COOKIE: Final = "veza_console"
 
 POLICY: Final = (

@@ -11,7 +11,6 @@ from pydantic_core import to_json
 from veza.actors.core import ActorView, State, SupervisorView
 from veza.actors.core.views import CrashView, Percentiles
 from veza.actors.lookout import Point
-from veza.domain.errors import NotFound
 from veza.http.console.regions import Content, Look, Row
 from veza.http.parts import Parts, parts
 
@@ -112,9 +111,7 @@ def actor(args: Mapping[str, str]) -> Look:
     have, path = parts(), args.get("path", "")
 
     async def look() -> Content:
-        node = next((each for each in have.tree().walk() if each.path == path), None)
-        if node is None:
-            raise NotFound("No actor has this path.")
+        node = have.control.see(path, most=0)
         facts = _facts(node, have)
         crash = [] if node.last_crash is None else [Row("crash", node.last_crash)]
         shown = [] if isinstance(node, SupervisorView) else [Row("snapshot", _written(node.snapshot))]

@@ -21,7 +21,7 @@ from werkzeug.exceptions import PreconditionRequired
 from werkzeug.http import parse_etags
 
 from veza.actors.core import ActorView, State, SupervisorView
-from veza.domain.errors import NotFound, PreconditionFailed
+from veza.domain.errors import PreconditionFailed
 from veza.domain.operations import REASON_LENGTH, Action, check_reason
 from veza.http.auth import admin_only, by, lately_admin
 from veza.http.document import takes_headers
@@ -267,8 +267,6 @@ def _meant() -> int:
 
 
 def _shown(path: str) -> tuple[Envelope[ActorOut | SupervisorOut], int, dict[str, str]]:
-    node = next((node for node in parts().tree().walk() if node.path == path), None)
-    if node is None:
-        raise NotFound("No actor has this path.")
+    node = parts().control.see(path)
     out = SupervisorOut.of(node) if isinstance(node, SupervisorView) else ActorOut.of(node)
     return Envelope[ActorOut | SupervisorOut](data=out), 200, {"ETag": f'"{node.incarnation}"'}
