@@ -159,7 +159,9 @@ class MediaMtxRequest:
     attempt: Attempt | None
 
 
-class _Auth(BaseModel):
+class MediaMtxAuth(BaseModel):
+    """What MediaMTX asks. The stream key is the ``password``, the ``token``, or in the ``query``."""
+
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
     action: Annotated[str, Field(min_length=1)]
@@ -177,13 +179,13 @@ def read_auth(body: bytes) -> MediaMtxRequest:
     if len(body) > HOOK_BYTES:
         raise ValueError("the request is too long")
     try:
-        auth = _Auth.model_validate_json(body)
+        auth = MediaMtxAuth.model_validate_json(body)
     except ValidationError:
         raise ValueError("the request is not of the form that is documented") from None  # the error holds the key
     return MediaMtxRequest(auth.action, _public_id(auth.path), _attempt(auth))
 
 
-def _attempt(auth: _Auth) -> Attempt | None:
+def _attempt(auth: MediaMtxAuth) -> Attempt | None:
     key = auth.password or auth.token or _key_in(auth.query or "")
     if auth.action != "publish" or auth.protocol != "rtmp" or not (key and auth.id and auth.ip):
         return None

@@ -20,7 +20,7 @@ from veza.domain.failures import Failures
 from veza.domain.ingest import Attempt
 from veza.domain.live import StreamSession, key_revoked
 from veza.domain.stream_keys import KeyClaim
-from veza.gateways.ingest.mediamtx import read_auth
+from veza.gateways.ingest.mediamtx import MediaMtxAuth, read_auth
 from veza.gateways.ingest.nginx_rtmp import read_publish, read_publish_done
 from veza.http.document import takes_bytes
 from veza.http.envelope import Elsewhere, Envelope, ReceivedOut
@@ -43,19 +43,6 @@ class RtmpForm(BaseModel):
     name: str
     addr: str
     clientid: str
-
-
-class MediaMtxBody(BaseModel):
-    """What MediaMTX asks. The stream key is the ``password``, the ``token``, or in the ``query``."""
-
-    action: str
-    path: str = ""
-    protocol: str = ""
-    id: str | None = None
-    ip: str = ""
-    password: str | None = None
-    token: str | None = None
-    query: str | None = None
 
 
 READING: Final = frozenset({"read", "playback"})  # MediaMTX asks for players too: whoever knows a stream may watch it
@@ -107,7 +94,7 @@ async def rtmp_publish_done(token: str) -> Envelope[ReceivedOut]:
 
 @api.post("/hooks/mediamtx/<token>/auth")
 @validate_response(Envelope[ReceivedOut])
-@takes_bytes(MediaMtxBody)
+@takes_bytes(MediaMtxAuth)
 @refuses(
     "forbidden",
     "key_revoked",
