@@ -8,7 +8,7 @@ import pytest
 
 from tests.sales import START, Sales
 from veza.domain.live import StreamState
-from veza.domain.payouts import Transfer, TransferStatus
+from veza.domain.payouts import TransferStatus
 from veza.domain.streams import Stream, Streamer
 from veza.store.bridge import Database
 from veza.store.exports import ExportRows
@@ -64,10 +64,11 @@ async def test_of_a_long_pile_the_first_are_shown(db: Database, sales: Sales) ->
 
 async def test_a_transfer_comes_with_its_tries_the_newest_first(db: Database, sales: Sales) -> None:
     payouts = Payouts(db, sales.new_id, timedelta(0))
-    transfer_id = await sales.sale(await sales.seller("acct_1"))
-    operations = Operations(db)
-    seen, tries = await operations.transfer(await payouts.get(transfer_id), 5)
-    assert (isinstance(seen, SeenTransfer), isinstance(seen.transfer, Transfer), tries) == (True, True, [])
+    seller, operations = await sales.seller("acct_1"), Operations(db)
+    transfer_id = await sales.sale(seller)
+    found = await payouts.get(transfer_id)
+    seen, tries = await operations.transfer(found, 5)
+    assert (seen, tries) == (SeenTransfer(found, seller.hex), [])
     await payouts.claim(1, timedelta(minutes=1), retries=True)
     _, [begun] = await operations.transfer(await payouts.get(transfer_id), 5)
     assert (begun.finished_at, begun.outcome) == (None, None)

@@ -97,11 +97,11 @@ class Exposition:
     async def text(self, sources: Sources) -> bytes:
         """Everything, as it stands now."""
         now = CollectorRegistry()
-        now.register(_Read(_moment(sources, await self._counted(sources.metrics))))
+        now.register(_Read(_moment(sources, await self.work(sources.metrics))))
         return generate_latest(self._registry) + generate_latest(now)
 
-    async def _counted(self, metrics: Metrics) -> Work | None:
-        """The platform's work, at most WORK_SECONDS old; None while the database does not say."""
+    async def work(self, metrics: Metrics) -> Work | None:
+        """The platform's work, at most WORK_SECONDS old, shared by all who ask; None while the database is silent."""
         async with self._lock:
             if trio.current_time() - self._looked_at >= WORK_SECONDS:
                 self._work = None  # which `veza_database_up` tells of, unless it becomes known

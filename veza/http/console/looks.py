@@ -68,10 +68,12 @@ def overview(_args: Mapping[str, str]) -> Look:
     async def look() -> Content:
         found = await checks.results(LIST_SECONDS)
         crashes = sorted(_crashes(have.tree(most=CHILDREN)), key=lambda each: each.crash.at, reverse=True)
+        work = await have.exposition.work(have.metrics)
         known: dict[str, Sequence[Row]] = {}
         with suppress(StoreError):  # the checks say so
-            latest = await have.audit.page(WantedEntries(), None, LATEST)
-            known = {"tiles": _tiles(await have.metrics.work(), have), "entries": await _entries(latest, have)}
+            known = {"entries": await _entries(await have.audit.page(WantedEntries(), None, LATEST), have)}
+        if work is not None:
+            known["tiles"] = _tiles(work, have)
         return {
             "checks": [Row(name, result) for name, result in found.items()],
             "crashes": [Row(each.path, each) for each in crashes[:5]],
