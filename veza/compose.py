@@ -456,7 +456,8 @@ UNWELL = (State.PAUSED, State.DRAINING, State.DRAINED, State.DEGRADED)
 
 async def _check_actors(settings: Settings, root: Supervisor, refs: Refs) -> CheckResult:
     """Degraded while anything is held, a subtree is down after too many restarts, or a provider refuses our key."""
-    unwell = {node.path: node.state.value for node in root.view().walk() if node.state in UNWELL}
+    nodes = (slot.node for slot in root.walk())
+    unwell = {node.path: state.value for node in nodes if (state := node.state) in UNWELL}
     queues = {
         "payouts": refs.payouts.snapshot,
         "reversals": refs.reversals.snapshot,

@@ -7,14 +7,14 @@ from typing import Never
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from veza.actors.core import Actor, Mailbox, Refuse, State, SupervisorView
 from veza.actors.lookout import EVERY_SECONDS, POINTS, Lookout, Point, Trends
 from veza.domain.errors import NotFound
 from veza.domain.ids import utc_now
 from veza.supervisors import Restart, Supervisor, dynamic, one_for_one, permanent, running
-from veza.supervisors.control import Control, restart
+from veza.supervisors.control import AT_ONCE, Control, restart
 
 
 class Idle(Actor[Never, None]):
@@ -79,6 +79,33 @@ async def test_one_node_is_seen_by_its_path(autojump_clock: MockClock) -> None:
         for path in ("root/nobody", "branch", "root/crowd/b", ""):
             with pytest.raises(NotFound):
                 control.see(path)
+
+
+async def test_all_actors_are_listed_without_supervisors_and_others_have_their_turn_meanwhile(
+    autojump_clock: MockClock,
+) -> None:
+    crowd = dynamic("crowd", idle, limit=3 * AT_ONCE, restart=Restart.TEMPORARY)
+    tree = one_for_one("root", one_for_one("branch", permanent("idle", Idle)), crowd)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with running(tree, clock=utc_now, random=Random(1)), trio.open_nursery() as nursery:
+        for key in range(3 * AT_ONCE):
+            crowd.start(str(key))
+        await wait_all_tasks_blocked()
+        nursery.start_soon(others)
+        found = await Control(tree).actors()
+        assert [each.path for each in found] == [
+            "root/branch/idle",
+            *(f"root/crowd/{key}" for key in range(3 * AT_ONCE)),
+        ]
+        assert turns >= 2
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(("most", "shown"), [(None, 3), (5, 3), (2, 2), (0, 0)])

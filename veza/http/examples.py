@@ -293,6 +293,7 @@ FIELDS: Final[Mapping[str, object]] = {
     "limit": 3,
     "next_backoff_s": None,
     "gave_up": 0,
+    "hidden": 0,
     "depth": 0,
     "capacity": 64,
     "high_water": 3,

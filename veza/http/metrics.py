@@ -70,11 +70,13 @@ class Requests:
 
 @dataclass(frozen=True)
 class Sources:
-    """What is read off when somebody asks. ``checks``: of what is configured, whether it is well; ``outbox``: none
-    where nobody writes the audit; ``now``: by the clock that its entries go by."""
+    """What is read off when somebody asks. ``tree``: of the supervisors; ``actors``: all there are; ``checks``: of what
+    is configured, whether it is well; ``outbox``: none where nobody writes the audit; ``now``: by the clock that its
+    entries go by."""
 
     metrics: Metrics
     tree: SupervisorView
+    actors: Sequence[ActorView]
     seats: Seats
     pulse: Pulse
     checks: Mapping[str, bool]
@@ -124,7 +126,7 @@ class _Read(Collector):
 def _moment(sources: Sources, work: Work | None) -> Iterator[Metric]:
     yield _gauge("veza_http_requests_in_hand", "Requests that are being worked on.", sources.seats.taken)
     yield from _loop(sources.pulse)
-    yield from _actors(sources.tree)
+    yield from _actors(sources.tree, sources.actors)
     pool = sources.metrics.pool
     connections = GaugeMetricFamily("veza_database_connections", "Connections of the pool.", labels=["state"])
     connections.add_metric(["idle"], pool.idle)
@@ -198,16 +200,12 @@ def _counter(name: str, about: str, value: float) -> Metric:
 # -- actors ------------------------------------------------------------------------------------------------------------
 
 
-def _actors(tree: SupervisorView) -> Iterator[Metric]:
-    alone, crowds = list[ActorView](), list[tuple[str, Sequence[ActorView]]]()
-    for node in tree.walk():
-        if isinstance(node, SupervisorView):
-            children = [child for child in node.children if isinstance(child, ActorView)]
-            if node.kind == "dynamic":
-                crowds.append((f"{node.path}/*", children))
-            else:
-                alone += children
-    together = [([each.path], [each]) for each in alone] + [([path], children) for path, children in crowds]
+def _actors(tree: SupervisorView, actors: Iterable[ActorView]) -> Iterator[Metric]:
+    alone = list[ActorView]()
+    crowds: dict[str, list[ActorView]] = {node.path: [] for node in tree.walk() if node.kind == "dynamic"}
+    for actor in actors:
+        crowds.get(actor.path.rpartition("/")[0], alone).append(actor)
+    together = [([each.path], [each]) for each in alone] + [([f"{path}/*"], some) for path, some in crowds.items()]
     yield _of_actors(
         "veza_actors_running",
         "Actors that run: neither paused, drained, backing off nor given up.",

@@ -11,7 +11,7 @@ import trio
 from quart import current_app
 
 from veza.actors.audit import Outbox
-from veza.actors.core import NodeView, Pulse, SupervisorView
+from veza.actors.core import ActorView, NodeView, Pulse, SupervisorView
 from veza.actors.lookout import Trends
 from veza.actors.refs import Refs
 from veza.domain.flags import Flags
@@ -82,11 +82,14 @@ Check = Callable[[], Awaitable[CheckResult]]
 
 
 class Control(Protocol):
-    """An operator's eye and hand on the tree. All raise NotFound, the other two PreconditionFailed for an incarnation
-    that is another by now."""
+    """An operator's eye and hand on the tree. What names a path raises NotFound, and PreconditionFailed where it names
+    an incarnation that is another by now."""
 
     def see(self, path: str, *, most: int | None = None) -> NodeView:
         """One node as it stands; of a dynamic supervisor's children ``most``, if it is given."""
+
+    async def actors(self) -> list[ActorView]:
+        """Every actor, in start order; others have their turn while it looks."""
 
     def check(self, path: str, incarnation: int) -> None:
         """Whether there is that incarnation to act upon."""

@@ -162,6 +162,9 @@ class Slot:
     def in_window(self, now: float) -> int:
         return sum(now - at < self.intensity.per_seconds for at in self._crashes or ())
 
-    def view(self, now: float, most: int | None = None) -> NodeView:
+    def record(self, now: float) -> RestartsView:
         left = max(0.0, self.revival.due - now) if self.revival is not None and self.node.incarnation else None
-        return self.node.view(RestartsView(self.restarts, self.in_window(now), self.intensity.restarts, left), most)
+        return RestartsView(self.restarts, self.in_window(now), self.intensity.restarts, left)
+
+    def view(self, now: float, most: int | None = None) -> NodeView:
+        return self.node.view(self.record(now), most)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 from veza.actors.core.loop import Cell
-from veza.actors.core.views import NodeView
+from veza.actors.core.views import ActorView, NodeView
 from veza.domain.errors import NotFound, PreconditionFailed
 from veza.domain.operations import Action
 from veza.supervisors.child import Slot
 from veza.supervisors.supervisor import Supervisor
+
+AT_ONCE: Final = 500  # views in a row: 10 ms, which is what a poll of a stream's status may wait
 
 
 class NoSuchActor(NotFound):
@@ -71,6 +73,19 @@ class Control:
         if found is None:
             raise NoSuchActor("No actor has this path.")
         return found[1].view(trio.current_time(), most)
+
+    async def actors(self) -> list[ActorView]:
+        """Every actor, without the supervisors, each as it stands when it is looked at.
+
+        There may be twenty thousand: others have their turn in between.
+        """
+        seen = list[ActorView]()
+        for slot in self._root.walk():
+            if isinstance(slot.node, Cell):
+                seen.append(slot.node.view(slot.record(trio.current_time())))
+                if len(seen) % AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
+        return seen
 
     def check(self, path: str, incarnation: int) -> None:
         """Whether there is that incarnation to act upon. Raises NoSuchActor, StaleIncarnation."""

@@ -8,7 +8,7 @@ outside that scope.
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -147,6 +147,13 @@ class Supervisor:
 
     def _shown(self, most: int | None) -> Collection[Slot]:
         return self.slots()
+
+    def walk(self) -> Iterator[Slot]:
+        """The places of everything under it, parents first."""
+        for slot in self.slots():
+            yield slot
+            if isinstance(slot.node, Supervisor):
+                yield from slot.node.walk()
 
     def slots(self) -> Collection[Slot]:
         """Its children's places, in start order."""

@@ -23,8 +23,8 @@ from veza.domain.payouts import Transfer, check_may_hold, check_may_release, may
 from veza.domain.reports import ReportStatus
 from veza.http.console.entry import PATH
 from veza.http.console.regions import Content, Look, Row
-from veza.http.console.tree import CHILDREN
 from veza.http.parts import Parts, parts
+from veza.http.routes.actors import CHILDREN
 from veza.http.routes.health import checkup
 from veza.store.errors import StoreError
 from veza.store.metrics import Work

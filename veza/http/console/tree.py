@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from pydantic_core import to_json
 
@@ -13,8 +13,7 @@ from veza.actors.core.views import CrashView, Percentiles
 from veza.actors.lookout import Point
 from veza.http.console.regions import Content, Look, Row
 from veza.http.parts import Parts, parts
-
-CHILDREN: Final = 1000  # of a dynamic supervisor, that a page shows: a thousand rows are a second's work for a browser
+from veza.http.routes.actors import CHILDREN
 
 
 @dataclass(frozen=True)

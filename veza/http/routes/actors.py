@@ -34,6 +34,8 @@ from veza.http.refusals import refuses
 ACTORS: Final = "/admin/actors"
 ONE: Final = f"{ACTORS}/<path:path>"
 
+CHILDREN: Final = 1000  # of a dynamic supervisor, shown at once: a page of them is a second's work for a browser
+
 INCARNATION: Final = re.compile(r"[0-9]{1,9}")  # nothing is restarted oftener
 
 api = Blueprint("actors", __name__)
@@ -98,7 +100,8 @@ class ActorOut(Out):
 
 
 class SupervisorOut(Out):
-    """``kind`` is its strategy. A dynamic one has a ``limit``, and has given up ``gave_up`` children so far."""
+    """``kind`` is its strategy. A dynamic one has a ``limit``, and has given up ``gave_up`` children so far; beyond a
+    thousand of its children the rest are ``hidden`` here, and listed with all actors."""
 
     path: str
     kind: str
@@ -109,6 +112,7 @@ class SupervisorOut(Out):
     last_crash: CrashOut | None
     limit: int | None
     gave_up: int
+    hidden: int
     children: list[ActorOut | SupervisorOut]
 
 
@@ -157,7 +161,7 @@ class ReasonBody(Body):
 @validate_response(Envelope[TreeOut])
 async def tree() -> Envelope[TreeOut]:
     """The whole supervision tree of the process that answers, as it stands now."""
-    return Envelope[TreeOut](data=TreeOut(tree=SupervisorOut.of(parts().tree())))
+    return Envelope[TreeOut](data=TreeOut(tree=SupervisorOut.of(parts().tree(most=CHILDREN))))
 
 
 @api.get(ACTORS)
@@ -169,8 +173,8 @@ async def get_actors(query_args: ActorsQuery) -> Envelope[ActorsOut]:
     wanted = query_args
     found = [
         node
-        for node in parts().tree().walk()
-        if isinstance(node, ActorView) and wanted.kind in (None, node.kind) and wanted.state in (None, node.state)
+        for node in await parts().control.actors()
+        if wanted.kind in (None, node.kind) and wanted.state in (None, node.state)
     ]
     if wanted.sort is not None:
         found.sort(key=HIGHEST[wanted.sort], reverse=True)
@@ -267,6 +271,6 @@ def _meant() -> int:
 
 
 def _shown(path: str) -> tuple[Envelope[ActorOut | SupervisorOut], int, dict[str, str]]:
-    node = parts().control.see(path)
+    node = parts().control.see(path, most=CHILDREN)
     out = SupervisorOut.of(node) if isinstance(node, SupervisorView) else ActorOut.of(node)
     return Envelope[ActorOut | SupervisorOut](data=out), 200, {"ETag": f'"{node.incarnation}"'}

@@ -36,7 +36,8 @@ async def get_metrics() -> Response:
     checks = await checkup().results(DEEP_SECONDS)
     sources = Sources(
         metrics=parts().metrics,
-        tree=parts().tree(),
+        tree=parts().tree(most=0),
+        actors=await parts().control.actors(),
         seats=seats(),
         pulse=parts().pulse,
         checks={name: each.status == "ok" for name, each in checks.items() if each.status != "not_configured"},
