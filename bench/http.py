@@ -98,6 +98,18 @@ def server(source: str) -> Iterator[Server]:
         process.wait()
 
 
+@contextmanager
+def a_core_each(ours: Server) -> Iterator[None]:
+    """The server has a core to itself, and they who ask share another: they would be on other machines."""
+    me, cores = psutil.Process(), psutil.Process().cpu_affinity()
+    ours.process.cpu_affinity(cores[:1])
+    me.cpu_affinity(cores[1:2] or cores)
+    try:
+        yield
+    finally:
+        me.cpu_affinity(cores)
+
+
 def run() -> list[Measure]:
     """The benchmark of this module."""
     with server(OURS) as ours, server(BARE) as bare:

@@ -14,9 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from statistics import median
 
-import psutil
-
-from bench.http import Server, server
+from bench.http import Server, a_core_each, server
 from bench.load import latencies
 from bench.measure import Measure
 
@@ -110,7 +108,7 @@ def run() -> list[Measure]:
     idle: list[float] = []
     busy: list[float] = []
     rates: list[int] = []
-    with server(OURS) as ours, _a_core_each(ours):
+    with server(OURS) as ours, a_core_each(ours):
         _slowest(ours)
         with flooded(ours.port):
             _slowest(ours)
@@ -154,15 +152,3 @@ def _slowest(of: Server) -> float:
 
 def _megabytes(of: Server) -> float:
     return float(of.process.memory_info().rss) / 1e6
-
-
-@contextmanager
-def _a_core_each(ours: Server) -> Iterator[None]:
-    """The server has a core to itself, and they who ask share another: they would be on other machines."""
-    me, cores = psutil.Process(), psutil.Process().cpu_affinity()
-    ours.process.cpu_affinity(cores[:1])
-    me.cpu_affinity(cores[1:2] or cores)
-    try:
-        yield
-    finally:
-        me.cpu_affinity(cores)

@@ -32,7 +32,7 @@ from veza.actors.core.ref import INSIDE
 from veza.actors.core.silence import Look, Passed, Silence, Verdict, own
 from veza.http.edge import trace_in
 
-LOOK_SECONDS: Final = 2 * BEAT_SECONDS  # between two looks at the pulse: each takes the interpreter from the loop
+LOOK_SECONDS: Final = 4 * BEAT_SECONDS  # between two looks at the pulse: each costs a busy loop half a millisecond
 CLOSER_AFTER_SECONDS: Final = 0.03  # that a beat is overdue, is the loop looked at: below, it may just be busy
 CLOSER_SECONDS: Final = 0.01  # between two looks at the loop: a stall is told when it is 110 ms late
 
