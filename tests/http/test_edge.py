@@ -10,6 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.http.conftest import Serve, until
 from tests.stalls import heard
+from veza.http import edge
 from veza.http.parts import CheckResult
 from veza.loop_watch import watched
 
@@ -133,6 +134,24 @@ async def test_too_many_in_flight_are_shed_and_probes_and_webhooks_are_not(serve
     assert [probe.status_code for probe in probes] == [200, 200, 200]
     assert hook.status_code == 404
     assert after.status_code == 200
+
+
+async def test_a_full_house_has_room_for_a_few_operators(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "RESERVED", 1)
+    served = await serve(max_in_flight=1)
+    with trio.fail_after(10):
+        async with await served.connect() as holder, served.client() as client:
+            await holder.send_all(HELD)
+            await served.stage.entered.wait()
+            console = await client.get(f"{served.base_url}/console")
+            listed = await client.get(f"{served.base_url}/api/v1/admin/none")
+            others = await client.get("/pages")
+            monkeypatch.setattr(edge, "RESERVED", 0)
+            too_many = await client.get(f"{served.base_url}/console/none")
+            served.stage.release.set()
+            await holder.receive_some()
+    assert (console.status_code, listed.status_code, others.status_code) == (303, 404, 503)
+    assert too_many.status_code == 503
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,11 @@ NEVER_SHED = tuple(
 )
 """Probes must tell the truth under load, and money's and live ingest's callers would drop what we refuse."""
 
+OPERATORS = ("/console", f"{API}/admin/")
+RESERVED = 8
+"""Seats beyond a full house for those who may have come to see why it is full: as many as one page of the console asks
+for at once, and a second operator's."""
+
 SIGNAL = (b"sec-gpc", b"1")
 """Global Privacy Control (W3C, section 3.3): any other value, or none, says nothing."""
 
@@ -115,9 +120,11 @@ class Seats:
         self.taken = 0
         self._waiting = trio.lowlevel.ParkingLot()
 
-    @property
-    def full(self) -> bool:
-        return self.taken >= self.limit
+    def full_for(self, path: str) -> bool:
+        """Whether who asks for this is turned away."""
+        if path.startswith(NEVER_SHED):
+            return False
+        return self.taken >= self.limit + (RESERVED if path.startswith(OPERATORS) else 0)
 
     def take(self, trace: Trace) -> None:
         if not trace.seated:
@@ -205,7 +212,7 @@ class Edge:
             permission = self._cors.permission(scope["method"], scope["headers"])
             if permission is not None:
                 await answer(receive, send, HTTPStatus.NO_CONTENT, permission, b"")
-            elif self.seats.full and not scope["path"].startswith(NEVER_SHED):
+            elif self.seats.full_for(scope["path"]):
                 await _answer(trace, receive, send, 503, "overloaded", "Too many requests are in hand; try again.")
             else:
                 self.seats.take(trace)
