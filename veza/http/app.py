@@ -66,6 +66,7 @@ from veza.http.routes import (
     users,
     watch,
 )
+from veza.routing import Route
 
 BLUEPRINTS = (
     health.api,
@@ -133,6 +134,7 @@ class VezaApp(QuartTrio):
 
     request_class = VezaRequest
     asgi_http_class = Connection
+    url_rule_class: Any = Route
     edge: Edge
 
     def bind(self, parts: Parts) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import trio
 from quart_trio import QuartTrio
 
+from veza.routing import Route
+
 DROP_HEADER = b"x-sandbox-drop"  # our own signal from a view to the outermost layer; it never leaves the process
 
 # ASGI's own types live in Hypercorn, which only the top floor imports.
@@ -23,6 +25,8 @@ Send = Callable[[Event], Awaitable[None]]
 
 
 class SandboxApp(QuartTrio):
+    url_rule_class: Any = Route
+
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":
             send = OneAnswer(send)
