@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -16,15 +18,26 @@ from quart import Response
 from tests.browser import Browser, Tab, artifacts, open_browser
 from tests.buckets import S3, STORES, open_store, s3_server
 from tests.house import House, running_house
+from tests.people import cheap_hasher
 from tests.refusals import undocumented
+from veza import compose
 from veza.gateways.objects import Objects
+from veza.gateways.passwords import Passwords
 from veza.http import errors
 from veza.http.edge import trace
 from veza.store.bridge import Database
 from veza.store.embedded import embedded_dsn
 from veza.store.migrate import migrate
 
-FAST = ("fsync = off", "autovacuum = off", "synchronous_commit = off", "full_page_writes = off")
+FAST = (
+    "fsync = off",
+    "autovacuum = off",
+    "synchronous_commit = off",
+    "full_page_writes = off",
+    "max_wal_size = '128MB'",  # which is nobody's to replay, and may lie in memory
+)
+IN_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system, below which the directory is a fresh one
+ROOM_BYTES = 2 << 30  # a server takes 300 MB of it; a container's 64 MB are too few
 
 
 def pytest_configure() -> None:
@@ -38,23 +51,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @dataclass
 class Server:
-    """The test server: makes databases from the migrated template, in a few milliseconds each."""
+    """The test server: makes databases from the migrated template, in some ten milliseconds each."""
 
     dsn: str
+    _connection: psycopg.Connection[tuple[object, ...]]
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def named(self, database: str) -> str:
         return self.dsn.replace("/postgres?", f"/{database}?")
 
-    def run(self, statement: str) -> None:
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute(statement.encode())
+    def run(self, statement: str, *args: object) -> None:
+        self._connection.execute(statement.encode(), args or None)
 
     def create(self, template: str = "veza_template") -> str:
         """The name of a new database, a copy of `template`."""
         name = f"test_{next(self.numbers)}"
-        # wal_log copies the template's few megabytes through the buffers; file_copy would need two checkpoints
-        self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY wal_log")
+        # wal_log would take the template's 650 files through the buffers and the log, at three times the CPU; the
+        # checkpoints that file_copy needs are cheap where nothing waits for a disk
+        self.run(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         return name
 
     def drop(self, name: str) -> None:
@@ -65,8 +79,7 @@ class Server:
         """The database takes no connection, and those there were are gone."""
         name = dsn.partition("?")[0].rpartition("/")[2]
         self.run(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        with psycopg.connect(self.dsn) as connection:
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        self.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", name)
         try:
             yield
         finally:
@@ -74,18 +87,27 @@ class Server:
 
 
 @contextmanager
-def server_directory() -> Iterator[Path]:
+def server_directory(below: Path | None = None) -> Iterator[Path]:
     """A short-lived directory for a server. Not pytest's own: each new pytest closes that to other users again, and a
     server started by root runs as one of those."""
-    with tempfile.TemporaryDirectory(prefix="veza-pg-") as name:
+    with tempfile.TemporaryDirectory(prefix="veza-pg-", dir=below) as name:
         yield Path(name)
+
+
+def in_memory() -> Path | None:
+    """Where files lie in memory, if this machine has room for a server's there."""
+    return IN_MEMORY if IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > ROOM_BYTES else None
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """A server of this run's own; what it holds need not survive anything, so it does not wait for the disk."""
-    with server_directory() as directory, embedded_dsn(directory) as dsn:
-        server = Server(dsn)
+    with (
+        server_directory(in_memory()) as directory,
+        embedded_dsn(directory) as dsn,
+        psycopg.connect(dsn, autocommit=True) as connection,
+    ):
+        server = Server(dsn, connection)
         for setting in FAST:
             server.run(f"ALTER SYSTEM SET {setting}")
         server.run("SELECT pg_reload_conf()")
@@ -142,6 +164,14 @@ async def objects(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     """An empty store: whatever is said of it holds on a disk and in a bucket."""
     async with open_store(request.param, tmp_path / "objects", request) as store:
         yield store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _passwords_cost_little() -> Iterator[None]:
+    """A house in this process hashes its passwords with as little work as it takes; a whole process does all of it."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(compose, "Passwords", partial(Passwords, cheap_hasher()))
+        yield
 
 
 @pytest.fixture(autouse=True)

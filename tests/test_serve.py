@@ -16,6 +16,7 @@ from tests.processes import SECRETS, Program, answering, production, program, ve
 from tests.sandbox.running import Running, running_sandbox
 from tests.shop import data
 from veza import serve
+from veza.gateways.passwords import recommended
 from veza.store.errors import DatabaseUnavailable
 
 PASSWORDS = {"seller": "seller-s-password-1", "buyer": "buyer-s-password-1"}
@@ -126,6 +127,10 @@ async def test_a_sale_in_production_is_told_in_json_a_line_a_request_and_without
     assert [(line["method"], line["status"]) for line in signed_in] == [("POST", 201)]
     assert all(line["user"] and line["duration_ms"] > 0 for line in signed_in)
     assert started.logged("order_paid")
+    with psycopg.connect(dsn) as connection:
+        kept = [str(text) for (text,) in connection.execute("SELECT password_hash FROM users")]
+    costly = recommended()
+    assert [costly.check_needs_rehash(each) for each in kept] == [False] * 3  # the first admin's and theirs
 
 
 def test_the_watchdog_says_what_hangs_and_ends_the_process(capfd: pytest.CaptureFixture[str]) -> None:
