@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import shutil
 import tempfile
@@ -42,6 +43,13 @@ ROOM_BYTES = 2 << 30  # a server takes 300 MB of it; a container's 64 MB are too
 
 def pytest_configure() -> None:
     artifacts()  # before there are several processes, which are to have one folder
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays to the end of the run. Looking through it for garbage, again and again, took half of a
+    test's CPU; what tests make themselves is looked through as ever."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
