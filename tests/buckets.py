@@ -13,11 +13,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore import session
 
 from veza.gateways.objects import Objects
 from veza.gateways.objects.links import Links
@@ -56,6 +58,14 @@ class S3:
         name = f"veza-{secrets.token_hex(4)}"
         self.client().create_bucket(Bucket=name)
         return Bucket(name, self.url, "us-east-1", "a", "b")
+
+
+@contextmanager
+def one_description() -> Iterator[None]:
+    """The SDK reads once what S3 is like, which takes it 60 ms, and not for every client that a test makes."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(session, "create_loader", cache(session.create_loader))
+        yield
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import pytest
 from quart import Response
 
 from tests.browser import Browser, Tab, artifacts, open_browser
-from tests.buckets import S3, STORES, open_store, s3_server
+from tests.buckets import S3, STORES, one_description, open_store, s3_server
 from tests.house import House, running_house
 from tests.people import cheap_hasher
 from tests.refusals import undocumented
@@ -163,7 +163,7 @@ async def tab(browser: Browser, house: House) -> AsyncIterator[Tab]:
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3]:
     """A server of buckets, for the whole run."""
-    with s3_server() as server:
+    with one_description(), s3_server() as server:
         yield server
 
 
