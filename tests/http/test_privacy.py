@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -91,33 +91,34 @@ async def test_only_the_value_one_is_a_signal(desk: Desk, sent: list[str], heard
     assert (answer.text, answer.headers.get("GPC")) == (str(heard), "1" if heard else None)
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("GET", "/api/v1/healthz", 200),
-        ("GET", "/healthz", 200),
-        ("HEAD", "/healthz", 200),
-        ("OPTIONS", "/api/v1/users/me", 200),
-        ("GET", "/openapi.json", 200),
-        ("GET", "/static/watch.css", 200),
-        ("GET", "/.well-known/gpc.json", 200),
-        ("GET", "/static/nothing.css", 404),
-        ("GET", "/nothing", 404),
-        ("PATCH", "/api/v1/users/me", 405),
-        ("GET", "/api/v1/users/me", 401),
-        ("GET", "/api/v1/users/me?x=%00", 400),
-        ("GET", "/api/v1/test/surprise", 500),
-        ("GET", "/api/v1/test/late", 503),
-    ],
-)
+EVERYTHING: Sequence[tuple[str, str, int]] = [
+    ("GET", "/api/v1/healthz", 200),
+    ("GET", "/healthz", 200),
+    ("HEAD", "/healthz", 200),
+    ("OPTIONS", "/api/v1/users/me", 200),
+    ("GET", "/openapi.json", 200),
+    ("GET", "/static/watch.css", 200),
+    ("GET", "/.well-known/gpc.json", 200),
+    ("GET", "/static/nothing.css", 404),
+    ("GET", "/nothing", 404),
+    ("PATCH", "/api/v1/users/me", 405),
+    ("GET", "/api/v1/users/me", 401),
+    ("GET", "/api/v1/users/me?x=%00", 400),
+    ("GET", "/api/v1/test/surprise", 500),
+    ("GET", "/api/v1/test/late", 503),
+]
+
+
 async def test_every_answer_says_that_it_was_heard_and_that_it_depends_on_it(
-    desk: Desk, method: str, path: str, status: int
+    desk: Desk, subtests: pytest.Subtests
 ) -> None:
-    for headers, said in ((GPC, "1"), ({}, None)):
-        answer = await ask(desk, path, headers, method)
-        assert answer.status_code == status
-        assert answer.headers.get_list("GPC") == ([said] if said else [])
-        assert "Sec-GPC" in answer.headers["Vary"].split(", ")
+    for method, path, status in EVERYTHING:
+        with subtests.test(repr((method, path, status))):
+            for headers, said in ((GPC, "1"), ({}, None)):
+                answer = await ask(desk, path, headers, method)
+                assert answer.status_code == status
+                assert answer.headers.get_list("GPC") == ([said] if said else [])
+                assert "Sec-GPC" in answer.headers["Vary"].split(", ")
 
 
 async def test_who_is_turned_away_is_heard_as_well(desk: Desk) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -137,27 +137,27 @@ async def test_filters_narrow_it(reading: Reading) -> None:
     assert len((await reading.read(since=second.isoformat().replace("+00:00", "Z")))["entries"]) == 4
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"cursor": "x"},
-        {"cursor": ""},
-        {"cursor": str(Place(NOON, ANN))[:-1]},
-        {"cursor": "f" * 32},
-        {"limit": 0},
-        {"limit": 101},
-        {"user_id": "ann"},
-        {"method": "SHOUT"},
-        {"status": 42},
-        {"action": ""},
-        {"resource": "x" * 201},
-        {"since": "yesterday"},
-        {"since": "2026-02-24", "until": "2026-02-23"},
-    ],
-    ids=lambda query: "-".join(f"{name}={str(value)[:8]}" for name, value in query.items()),
-)
-async def test_what_makes_no_sense_is_400(reading: Reading, query: dict[str, object]) -> None:
-    assert await reading.refused(**query) == (400, "invalid")
+SENSELESS: Sequence[dict[str, object]] = [
+    {"cursor": "x"},
+    {"cursor": ""},
+    {"cursor": str(Place(NOON, ANN))[:-1]},
+    {"cursor": "f" * 32},
+    {"limit": 0},
+    {"limit": 101},
+    {"user_id": "ann"},
+    {"method": "SHOUT"},
+    {"status": 42},
+    {"action": ""},
+    {"resource": "x" * 201},
+    {"since": "yesterday"},
+    {"since": "2026-02-24", "until": "2026-02-23"},
+]
+
+
+async def test_what_makes_no_sense_is_400(reading: Reading, subtests: pytest.Subtests) -> None:
+    for query in SENSELESS:
+        with subtests.test(repr(query)):
+            assert await reading.refused(**query) == (400, "invalid")
 
 
 async def test_only_admins_read_it(reading: Reading) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from uuid import uuid4
 
 import pytest
@@ -152,27 +152,30 @@ async def test_reviews_come_the_newest_first_in_pages(shop: Shop) -> None:
     assert page["total"] == 3
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        {"rating": 0},
-        {"rating": 6},
-        {"rating": 4.5},
-        {"rating": "5"},
-        {"rating": True},
-        {"rating": 5, "comment": "x" * 5001},
-        {"rating": 5, "comment": "a\0"},
-        {"rating": 5, "order_id": "mine"},
-        {"rating": 5, "stars": 5},
-    ],
-)
-async def test_reviews_that_make_no_sense_are_refused_and_change_nothing(house: House, body: Json) -> None:
+SENSELESS: Sequence[Json] = [
+    {},
+    {"rating": 0},
+    {"rating": 6},
+    {"rating": 4.5},
+    {"rating": "5"},
+    {"rating": True},
+    {"rating": 5, "comment": "x" * 5001},
+    {"rating": 5, "comment": "a\0"},
+    {"rating": 5, "order_id": "mine"},
+    {"rating": 5, "stars": 5},
+]
+
+
+async def test_reviews_that_make_no_sense_are_refused_and_change_nothing(
+    house: House, subtests: pytest.Subtests
+) -> None:
     shop = Shop(house)
     with trio.fail_after(30):
         _, buyer, gift, _ = await a_gift(shop)
-        assert refusal(await house.post(reviews_of(gift), buyer, json=body)) == (400, "invalid")
-        assert await rating_of(shop, gift) == {"average": None, "count": 0}
+        for body in SENSELESS:
+            with subtests.test(repr(body)):
+                assert refusal(await house.post(reviews_of(gift), buyer, json=body)) == (400, "invalid")
+                assert await rating_of(shop, gift) == {"average": None, "count": 0}
 
 
 async def test_reviews_are_found_under_their_product_alone(shop: Shop) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -170,36 +170,39 @@ async def test_a_draft_is_its_owners_alone_until_it_has_a_title(air: House) -> N
     assert refusal(await air.put(path(draft), ann, json={"title": " "})) == (400, "invalid")
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"title": None},
-        {"title": ""},
-        {"title": "  "},
-        {"title": "x" * 201},
-        {"title": "\u200b"},
-        {"title": "a\u202eb"},
-        {"title": "a\0"},
-        {"title": 7},
-        {"description": "x" * 5001},
-        {"description": None},
-        {"category": "x" * 41},
-        {"category": ["music"]},
-        {"tags": [str(n) for n in range(MAX_TAGS + 1)]},
-        {"tags": ["x" * 100]},
-        {"tags": [""]},
-        {"tags": "house"},
-        {"tags": None},
-        {"colour": "red"},
-    ],
-)
-async def test_streams_that_make_no_sense_are_refused_and_change_nothing(house: House, fields: Json) -> None:
+SENSELESS: Sequence[Json] = [
+    {"title": None},
+    {"title": ""},
+    {"title": "  "},
+    {"title": "x" * 201},
+    {"title": "\u200b"},
+    {"title": "a\u202eb"},
+    {"title": "a\0"},
+    {"title": 7},
+    {"description": "x" * 5001},
+    {"description": None},
+    {"category": "x" * 41},
+    {"category": ["music"]},
+    {"tags": [str(n) for n in range(MAX_TAGS + 1)]},
+    {"tags": ["x" * 100]},
+    {"tags": [""]},
+    {"tags": "house"},
+    {"tags": None},
+    {"colour": "red"},
+]
+
+
+async def test_streams_that_make_no_sense_are_refused_and_change_nothing(
+    house: House, subtests: pytest.Subtests
+) -> None:
     with trio.fail_after(30):
         ann = await house.sign_up("ann")
-        assert refusal(await house.post(STREAMS, ann, json={"title": "One"} | fields)) == (400, "invalid")
         stream = await made(house, ann)
-        assert refusal(await house.put(path(stream), ann, json=fields)) == (400, "invalid")
-        assert data(await house.get(STREAMS)) == {"streams": [stream], "total": 1}
+        for fields in SENSELESS:
+            with subtests.test(repr(fields)):
+                assert refusal(await house.post(STREAMS, ann, json={"title": "One"} | fields)) == (400, "invalid")
+                assert refusal(await house.put(path(stream), ann, json=fields)) == (400, "invalid")
+                assert data(await house.get(STREAMS)) == {"streams": [stream], "total": 1}
 
 
 async def test_what_is_no_stream_is_not_found(air: House) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -60,31 +61,33 @@ async def test_the_filters_narrow_the_list_and_its_total(scene: Scene) -> None:
     assert await seen("from=0001-01-01&to=9999-12-31T23:59:59.999z&limit[]=1&tag[]=x") == await seen("")
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "status=lost",
-        "seller_id=ana",
-        "from=yesterday",
-        "from=2026-02-30",
-        "to=2026-02-21T12:00:00",
-        "from=2026-02-22&to=2026-02-21",
-        "from=1795528595",
-        "to=-1",
-        "from=2026-W48-2",
-        "from=9999-12-31T23:59:59-14:00",
-        "to=0001-01-01T00:00:00%2B14:00",
-        "limit=1.0",
-        "limit=1_0",
-        "offset=%2B5",
-        "limit=0",
-        "limit=1000",
-        "offset=-1",
-    ],
-)
-async def test_a_filter_that_makes_no_sense_is_400(house: House, query: str) -> None:
-    answer = await house.get(f"/admin/transfers?{query}", await house.admin())
-    assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
+SENSELESS: Sequence[str] = [
+    "status=lost",
+    "seller_id=ana",
+    "from=yesterday",
+    "from=2026-02-30",
+    "to=2026-02-21T12:00:00",
+    "from=2026-02-22&to=2026-02-21",
+    "from=1795528595",
+    "to=-1",
+    "from=2026-W48-2",
+    "from=9999-12-31T23:59:59-14:00",
+    "to=0001-01-01T00:00:00%2B14:00",
+    "limit=1.0",
+    "limit=1_0",
+    "offset=%2B5",
+    "limit=0",
+    "limit=1000",
+    "offset=-1",
+]
+
+
+async def test_a_filter_that_makes_no_sense_is_400(house: House, subtests: pytest.Subtests) -> None:
+    admin = await house.admin()
+    for query in SENSELESS:
+        with subtests.test(repr(query)):
+            answer = await house.get(f"/admin/transfers?{query}", admin)
+            assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
 
 
 async def test_transfers_are_for_admins_only(scene: Scene) -> None:
