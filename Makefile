@@ -30,8 +30,11 @@ debian:
 run: $(RUN_READY)  ## Serve a demo on :8080: embedded PostgreSQL, sandbox providers, live streaming, demo accounts
 	$(BIN)/veza demo
 
-# Two at a time: most of their time is waiting for a database, a socket or a clock. The slow ones measure, and run alone.
-FAST_TESTS := $(BIN)/python -m pytest -q -m "not slow" -n 2
+# Two at a time, a core each. The slow ones mostly wait, for processes to start and for clocks: four at a time, a file's
+# tests one after another, as they share what they started; and those that measure with nothing beside them.
+FAST_TESTS := $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
+SLOW_TESTS := $(BIN)/python -m pytest -q -m "slow and not alone" -n 4 --dist loadfile
+ALONE_TESTS := $(BIN)/python -m pytest -q -m alone
 
 lint: $(DEV_READY)
 	$(BIN)/ruff format --check .
@@ -47,7 +50,8 @@ check: lint audit  ## The gate of every commit: format, lint, types, floors, and
 
 test: lint audit debian  ## Everything: the gate and the end-to-end and fault tests
 	$(FAST_TESTS)
-	$(BIN)/python -m pytest -q -m slow
+	$(SLOW_TESTS)
+	$(ALONE_TESTS)
 
 test-fast: $(DEV_READY)  ## The tests that start no whole processes
 	$(FAST_TESTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from dataclasses import fields
 from pathlib import Path
 
 import psutil
@@ -34,7 +35,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def free_ports() -> Ports:
-    return Ports(free_port(), free_port(), free_port(), free_port(), free_port())
+    return Ports(**{port.name: free_port() for port in fields(Ports)})
 
 
 async def test_seeding_again_changes_nothing_and_finds_the_same_stream(house: House) -> None:
@@ -94,7 +95,7 @@ async def test_nginx_keeps_no_log_of_its_own_in_which_keys_would_stand(tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["stripe", "hyperswitch", "rtmp", "hls", "stat"])
+@pytest.mark.parametrize("name", [port.name for port in fields(Ports)])
 def test_a_port_that_is_taken_is_told_in_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     ports = vars(free_ports())
     with socket.create_server(("127.0.0.1", ports[name])):

@@ -25,7 +25,7 @@ from veza.domain.notifications import News, NotificationKind
 from veza.store.bridge import Database
 from veza.store.notifications import notify
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 USERS, PAGES = 25, 8  # of the ten pages that each may have
 TOLD_WITHIN = 1.0

@@ -16,7 +16,7 @@ from tests.e2e.clients import Answer, ask, percentile
 from tests.house import free_port
 from tests.processes import Program, answering, production, program, veza
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 CLIENTS = 200  # of which 128 find a seat
 LOAD_SECONDS = 10.0

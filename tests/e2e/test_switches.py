@@ -16,7 +16,7 @@ from tests.http.desk import refusal, signed
 from tests.processes import SECRETS, Program, answering, production, program, veza
 from tests.shop import Json, data
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 WITHIN = 1.0  # seconds, from the answer of one process to the other going by it
 CLOSED = (503, "maintenance")
