@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 from secrets import token_bytes
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import trio
@@ -40,11 +41,9 @@ from veza.gateways.ingest.nginx_rtmp import NginxRtmp
 from veza.gateways.invoice_pdf import Printer
 from veza.gateways.limits import Meter
 from veza.gateways.limits.memory import InMemory
-from veza.gateways.limits.redis import InRedis
 from veza.gateways.objects import Objects
 from veza.gateways.objects.links import Links
 from veza.gateways.objects.local import LocalObjects
-from veza.gateways.objects.s3 import Bucket, S3Objects
 from veza.gateways.passwords import Passwords
 from veza.gateways.stripe import Stripe
 from veza.http.app import VezaApp, create_app
@@ -94,6 +93,9 @@ from veza.store.warranties import Warranties
 from veza.supervisors import Supervisor, run_tree
 from veza.supervisors.control import Control
 from veza.supervisors.tree import TreeParts, tree
+
+if TYPE_CHECKING:
+    from veza.gateways.limits.redis import InRedis
 
 NO_KEY = "sk_not_configured"  # the client insists on one; the provider will refuse it, which is then told as such
 INGEST_SECONDS = 5.0  # for an answer of the ingest server, which is near: an encoder waits for some of them
@@ -286,6 +288,8 @@ def open_objects(settings: Settings, links: Links) -> AbstractAsyncContextManage
     """The bucket where one is set up, else a folder of the data directory."""
     if not settings.s3_bucket:
         return LocalObjects.open(_files_folder(settings), links)
+    from veza.gateways.objects.s3 import Bucket, S3Objects  # its SDK takes a tenth of a start, where it is needed
+
     bucket = Bucket(
         settings.s3_bucket,
         settings.s3_endpoint_url or None,
@@ -305,6 +309,8 @@ async def open_meter(settings: Settings) -> AsyncIterator[Meter | None]:
     elif not url:
         yield InMemory()
     else:
+        from veza.gateways.limits.redis import InRedis  # as much again
+
         async with InRedis.open(url, InMemory()) as shared:
             yield shared
 
@@ -404,7 +410,7 @@ def _checks(
 ) -> Mapping[str, Check]:
     return {
         "database": partial(_check_database, database),
-        "redis": partial(_check_redis, meter) if isinstance(meter, InRedis) else _not_configured,
+        "redis": _redis_check(meter),
         "s3": partial(_check_s3, objects) if settings.s3_bucket else _not_configured,
         "ingest": partial(_check_ingest, refs) if settings.ingest_configured else _not_configured,
         "disk": partial(_check_disk, settings.veza_data_dir, _files_folder(settings)),
@@ -435,6 +441,14 @@ async def _check_s3(objects: Objects) -> CheckResult:
         await objects.check()
         return CheckResult("ok")
     return CheckResult("degraded", {"error": "the bucket cannot be reached"})
+
+
+def _redis_check(meter: Meter | None) -> Check:
+    if meter is None or isinstance(meter, InMemory):
+        return _not_configured
+    from veza.gateways.limits.redis import InRedis  # which is loaded where there is one
+
+    return partial(_check_redis, meter) if isinstance(meter, InRedis) else _not_configured
 
 
 async def _check_redis(meter: InRedis) -> CheckResult:
