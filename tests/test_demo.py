@@ -15,7 +15,7 @@ import trio
 from tests.house import House, free_port
 from tests.processes import answering, program
 from veza import demo
-from veza.__main__ import main
+from veza.commands import main
 from veza.rtmp_server import RtmpServer
 from veza.sandboxes import Ports
 from veza.settings import Settings, load

@@ -13,7 +13,7 @@ from argon2 import PasswordHasher
 
 from tests.conftest import Server
 from tests.sales import Sales
-from veza.__main__ import main
+from veza.commands import main
 from veza.settings import Settings
 from veza.store.bridge import Database
 from veza.store.migrate import MIGRATIONS

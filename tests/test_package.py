@@ -21,5 +21,5 @@ def test_every_file_that_veza_reads_comes_along_in_its_package() -> None:
 
 def test_what_is_not_set_up_is_not_loaded() -> None:
     """Redis and buckets: a quarter of the CPU of a start, which who has neither does without."""
-    program = "import sys, veza.__main__; print(*{'boto3', 'botocore', 'coredis'} & sys.modules.keys())"
+    program = "import sys, veza.commands; print(*{'boto3', 'botocore', 'coredis'} & sys.modules.keys())"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True).stdout == "\n"
