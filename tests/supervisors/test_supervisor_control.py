@@ -57,6 +57,19 @@ async def test_a_restart_ends_a_backoff(build: Callable[..., Supervisor], autoju
         assert trio.current_time() == began
 
 
+async def test_a_restart_ends_the_backoff_of_the_supervisor_that_gave_up(autojump_clock: MockClock) -> None:
+    fate = Fate(starts_to_fail=4)
+    sick, well = permanent("sick", counters(fate)), permanent("well", Counter)
+    async with run(one_for_one("veza", one_for_one("money", sick, well))) as tree:
+        await tree.wait("veza/money", State.DEGRADED)
+        began = trio.current_time()
+        control.restart(tree, "veza/money/sick", sick.incarnation)
+        await tree.wait("veza/money/sick", State.RUNNING)
+        await tree.wait("veza/money/well", State.RUNNING, incarnation=2)
+        assert trio.current_time() == began
+        assert (sick.incarnation, well.incarnation) == (5, 2)
+
+
 async def test_a_paused_actor_keeps_its_mail_until_it_is_resumed(autojump_clock: MockClock) -> None:
     answers = list[object]()
     child = permanent("it", Counter)

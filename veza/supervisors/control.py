@@ -10,7 +10,6 @@ from veza.actors.core.loop import Cell
 from veza.actors.core.views import ActorView, NodeView
 from veza.domain.errors import NotFound, PreconditionFailed
 from veza.domain.operations import Action
-from veza.supervisors.child import Slot
 from veza.supervisors.supervisor import Supervisor
 
 AT_ONCE: Final = 500  # views in a row: 10 ms, which is what a poll of a stream's status may wait
@@ -27,35 +26,35 @@ class StaleIncarnation(PreconditionFailed):
 def restart(root: Supervisor, path: str, incarnation: int) -> None:
     """Cut the message in hand (ActorCrashed), start anew by the strategy; the rest of the mailbox is kept.
 
-    A pause stays. If it is backing off, it is started now. Raises NoSuchActor, StaleIncarnation.
+    A pause stays. If it is backing off, or a supervisor above it is, it is started now. Raises NoSuchActor,
+    StaleIncarnation.
     """
-    supervisor, slot, _ = _found(root, path, incarnation)
-    supervisor.restart_now(slot)
+    _found(root, path, incarnation)
+    root.restart_now(path)
 
 
 def pause(root: Supervisor, path: str, incarnation: int, *, because: str) -> None:
     """Serve nothing more after the message in hand; the mailbox is kept. Raises NoSuchActor, StaleIncarnation."""
-    _found(root, path, incarnation)[2].pause(because)
+    _found(root, path, incarnation).pause(because)
 
 
 def drain(root: Supervisor, path: str, incarnation: int) -> None:
     """Take nothing new (Overloaded), serve what waits. Raises NoSuchActor, StaleIncarnation."""
-    _found(root, path, incarnation)[2].drain()
+    _found(root, path, incarnation).drain()
 
 
 def resume(root: Supervisor, path: str, incarnation: int) -> None:
     """End a pause or a drain. Raises NoSuchActor, StaleIncarnation."""
-    _found(root, path, incarnation)[2].resume()
+    _found(root, path, incarnation).resume()
 
 
-def _found(root: Supervisor, path: str, incarnation: int) -> tuple[Supervisor, Slot, Cell[Any, Any]]:
+def _found(root: Supervisor, path: str, incarnation: int) -> Cell[Any, Any]:
     found = root.find(path)
     if found is None or found[1].gone or not isinstance(found[1].node, Cell):
         raise NoSuchActor("No actor has this path.")
-    supervisor, slot = found
     if found[1].node.incarnation != incarnation:
         raise StaleIncarnation(f"It is at its incarnation {found[1].node.incarnation} now; look again.")
-    return supervisor, slot, found[1].node
+    return found[1].node
 
 
 class Control:

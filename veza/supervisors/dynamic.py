@@ -137,9 +137,9 @@ class Dynamic(Supervisor, Generic[K, M, S]):
     def _shown(self, most: int | None) -> Collection[Slot]:
         return [entry.slot for entry in islice(self._entries.values(), most)]
 
-    def find(self, path: str) -> tuple[Supervisor, Slot] | None:
+    def _towards(self, path: str) -> Slot | None:
         entry = self._entries.get(path)
-        return None if entry is None else (self, entry.slot)
+        return None if entry is None else entry.slot
 
     async def _over_limit(self, slot: Slot, crash: Exception | None) -> None:
         log.error("actor_given_up", path=slot.node.path)

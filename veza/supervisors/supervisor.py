@@ -341,19 +341,31 @@ class Supervisor:
 
     def find(self, path: str) -> tuple[Supervisor, Slot] | None:
         """Who minds the node of this path, and where."""
-        for slot in self.slots():
-            if slot.node.path == path:
-                return self, slot
-            if isinstance(slot.node, Supervisor) and path.startswith(f"{slot.node.path}/"):
-                return slot.node.find(path)
-        return None
+        slot = self._towards(path)
+        if slot is None or slot.node.path == path:
+            return None if slot is None else (self, slot)
+        return slot.node.find(path) if isinstance(slot.node, Supervisor) else None
 
-    def restart_now(self, slot: Slot) -> None:
-        """Cut it and start it anew by the strategy, without backoff; it counts against no limit.
+    def restart_now(self, path: str) -> None:
+        """Cut the node of this path and start it anew by the strategy, without backoff; it counts against no limit.
+        Where a supervisor above it is backing off, that one is started, and it with the others there.
 
         Only the incarnation there is now: if it ends before its supervisor gets to it, that is restart enough.
         """
-        self._send.send_nowait(_Restart(slot, slot.node.incarnation))
+        slot = self._towards(path)
+        if slot is None:
+            return
+        if slot.alive and slot.node.path != path and isinstance(slot.node, Supervisor):
+            slot.node.restart_now(path)
+        else:
+            self._send.send_nowait(_Restart(slot, slot.node.incarnation))
+
+    def _towards(self, path: str) -> Slot | None:
+        """The child that has this path, or under which it would be."""
+        for slot in self.slots():
+            if slot.node.path == path or (isinstance(slot.node, Supervisor) and path.startswith(f"{slot.node.path}/")):
+                return slot
+        return None
 
     async def wait(self, path: str, state: State, *, incarnation: int = 1) -> None:
         """Until the node of this path is in this state, in this incarnation or a later one."""
