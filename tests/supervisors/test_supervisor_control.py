@@ -109,6 +109,17 @@ async def test_a_draining_actor_serves_what_waits_and_takes_nothing_new(autojump
         assert await child.ref.ask(Add(1)) == 2
 
 
+async def test_what_is_being_restarted_is_not_restarted_again(autojump_clock: MockClock) -> None:
+    child = permanent("it", Counter)
+    async with run(one_for_one("veza", child)) as tree:
+        control.restart(tree, "veza/it", 1)
+        with pytest.raises(control.StaleIncarnation, match="being restarted already"):
+            control.restart(tree, "veza/it", 1)
+        await tree.wait("veza/it", State.RUNNING, incarnation=2)
+        control.restart(tree, "veza/it", 2)
+        await tree.wait("veza/it", State.RUNNING, incarnation=3)
+
+
 async def test_an_action_meant_for_a_predecessor_is_refused(autojump_clock: MockClock) -> None:
     child = permanent("it", Counter)
     async with run(one_for_one("veza", one_for_one("money", child))) as tree:

@@ -146,7 +146,7 @@ async def test_a_restart_meant_for_an_incarnation_that_just_crashed_spares_its_s
     other = permanent("other", Counter)
     async with run(one_for_one("veza", child, other)) as tree:
         for _ in range(3):  # only the first finds it as it was meant
-            control.restart(tree, "veza/it", 1)
+            tree.restart_now("veza/it")
         await tree.wait("veza/it", State.RUNNING, incarnation=2)
         await wait_all_tasks_blocked()
         assert child.incarnation == 2

@@ -91,7 +91,11 @@ class Control(Protocol):
     async def actors(self) -> list[ActorView]:
         """Every actor, in start order; others have their turn while it looks."""
 
-    def check(self, path: str, incarnation: int) -> None:
+    @property
+    def turn(self) -> trio.Lock:
+        """Held by an operator from the look to the deed, so that of two who mean one incarnation one comes too late."""
+
+    def check(self, action: Action, path: str, incarnation: int) -> None:
         """Whether there is that incarnation to act upon."""
 
     def act(self, action: Action, path: str, incarnation: int, *, because: str) -> None:

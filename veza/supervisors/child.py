@@ -139,7 +139,7 @@ class Revival:
 class Slot:
     """A child's place: what its supervisor remembers of it between incarnations."""
 
-    __slots__ = ("_crashes", "alive", "gone", "halting", "intensity", "node", "restarts", "revival", "scope")
+    __slots__ = ("_crashes", "alive", "doomed", "gone", "halting", "intensity", "node", "restarts", "revival", "scope")
 
     def __init__(self, node: Node, intensity: Intensity) -> None:
         self.node = node
@@ -150,6 +150,7 @@ class Slot:
         self.alive = False
         self.halting = False  # its end is its supervisor's own doing
         self.gone = False  # for good
+        self.doomed = False  # an operator's restart is on its way to it
         self._crashes: deque[float] | None = None
 
     def count(self, now: float) -> bool:

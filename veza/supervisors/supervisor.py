@@ -114,6 +114,8 @@ class Supervisor:
                     await self._mind(event)
             finally:
                 self._running = False
+                for slot in self.slots():
+                    slot.doomed = False
             self._nursery.cancel_scope.cancel()
 
     def retire(self, deadline: float) -> None:
@@ -189,6 +191,7 @@ class Supervisor:
         """Begin an incarnation."""
         slot.revival = None
         slot.alive = True
+        slot.doomed = False
         self._alive += 1
         slot.restarts += slot.node.incarnation > 0
         slot.node.incarnation += 1
@@ -237,7 +240,9 @@ class Supervisor:
         if isinstance(event, _Restart):
             if slot.alive:
                 await self._renew(slot, State.RESTARTING, 0)
-            elif slot.revival is not None and not slot.revival.under_way:
+                return
+            slot.doomed = False  # it ended before
+            if slot.revival is not None and not slot.revival.under_way:
                 self._hasten(slot.revival)
             return
         if slot.node.state not in ENDED:
@@ -358,6 +363,7 @@ class Supervisor:
         if slot.alive and slot.node.path != path and isinstance(slot.node, Supervisor):
             slot.node.restart_now(path)
         else:
+            slot.doomed = slot.alive
             self._send.send_nowait(_Restart(slot, slot.node.incarnation))
 
     def _towards(self, path: str) -> Slot | None:

@@ -118,6 +118,23 @@ async def test_a_restart_begins_the_next_incarnation_and_is_audited_with_its_rea
     assert entry["details"] == {"reason": "It looked stuck.", "incarnation": 1}
 
 
+async def test_of_two_who_restart_one_incarnation_one_is_told_that_they_come_too_late_and_nothing_is_written_of_it(
+    house: House,
+) -> None:
+    admin = await house.admin()
+    answers = list[httpx.Response]()
+
+    async def restart(reason: str) -> None:
+        answers.append(await act(house, admin, "restart", 1, reason))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(restart, f"Operator {number}.")
+    assert sorted(answer.status_code for answer in answers) == [200, *[412] * 7]
+    await house.until(PAYOUTS, admin, lambda seen: (seen["incarnation"], seen["state"]) == (2, "running"))
+    assert [entry["details"]["incarnation"] for entry in await entries(house, admin)] == [1]
+
+
 async def test_a_pause_is_seen_with_its_reason_degrades_readiness_and_ends_with_a_resume(house: House) -> None:
     admin = await house.admin()
     assert data(await act(house, admin, "pause", 1, "The books are being checked."))["state"] == "paused"

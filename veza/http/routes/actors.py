@@ -248,15 +248,17 @@ async def _act(
 
 
 async def act(action: Action, path: str, incarnation: int, reason: str) -> None:
-    """Written down, then done. One that is restarted in that very instant is left alone; the entry stands.
+    """Written down, then done, by one operator after the other. One that crashes in that very instant is left alone;
+    the entry stands.
 
-    Raises NotFound, and PreconditionFailed for another incarnation.
+    Raises NotFound, and PreconditionFailed for another incarnation, or one that is being restarted already.
     """
     control = parts().control
-    control.check(path, incarnation)
-    details = {"reason": reason, "incarnation": incarnation}
-    await parts().audit.record(parts().new_id(), by(), f"actor.{action}", f"actors/{path}", details)
-    control.act(action, path, incarnation, because=reason)
+    async with control.turn:
+        control.check(action, path, incarnation)
+        details = {"reason": reason, "incarnation": incarnation}
+        await parts().audit.record(parts().new_id(), by(), f"actor.{action}", f"actors/{path}", details)
+        control.act(action, path, incarnation, because=reason)
 
 
 def _meant() -> int:
