@@ -160,6 +160,7 @@ UNMEANT = [
     ({"If-Match": "*"}, (412, "precondition_failed")),
     ({"If-Match": '"1", "2"'}, (412, "precondition_failed")),
     ({"If-Match": '"one"'}, (412, "precondition_failed")),
+    ({"If-Match": '""'}, (412, "precondition_failed")),
     ({"If-Match": '"\xb2"'}, (412, "precondition_failed")),
     ({"If-Match": f'"{"9" * 5000}"'}, (412, "precondition_failed")),
 ]

@@ -267,7 +267,7 @@ def _meant() -> int:
     if header is None:
         raise PreconditionRequired("Say in If-Match which incarnation is meant, quoted: it may be another by now.")
     named = parse_etags(header).as_set()
-    if len(named) != 1 or not INCARNATION.fullmatch(digits := named.pop()):
+    if len(named) != 1 or not INCARNATION.fullmatch(digits := named.pop() or ""):  # None stands for an empty tag
         raise PreconditionFailed('If-Match names one incarnation, quoted, such as "3".')
     return int(digits)
 
