@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import io
 import itertools
+import logging
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from quart import Response
 
 from tests.browser import Browser, Tab, artifacts, open_browser
@@ -180,6 +183,19 @@ def _passwords_cost_little() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(compose, "Passwords", partial(Passwords, cheap_hasher()))
         yield
+
+
+@pytest.fixture
+def written() -> Iterator[io.StringIO]:
+    """Where a test has logs written; how they were kept before is put back."""
+    out = io.StringIO()
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield out
+    root.handlers = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)

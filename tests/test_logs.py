@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,18 +22,6 @@ SECRETS = [
     "snd_abcdef123456",
     "sk_7f3a_MZXW6YTBOI======",
 ]
-
-
-@pytest.fixture
-def written() -> Iterator[io.StringIO]:
-    out = io.StringIO()
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield out
-    root.handlers = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
 
 
 def read(out: io.StringIO) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -12,13 +13,14 @@ from time import perf_counter, thread_time
 
 import httpx
 import pytest
+import structlog
 import trio
 
 from tests.actors.samples import Add, Counter, Messages, run
 from tests.house import House, free_port
 from tests.processes import answering, production, program, veza
 from tests.stalls import SECONDS, Log, heard
-from veza import loop_watch
+from veza import logs, loop_watch
 from veza.actors.core import Pulse
 from veza.loop_watch import APART_SECONDS, AT_ONCE, LONG_SECONDS, Telling, watched
 from veza.supervisors import one_for_one, permanent
@@ -51,8 +53,8 @@ async def test_a_task_that_blocks_is_told_by_its_place_and_again_when_it_is_over
     [stuck] = log.of("event_loop_stuck")
     assert stuck["task"] == over["task"] == "the one that sits"
     assert 100 <= stuck["so_far_ms"] <= over["stalled_ms"]
-    assert re.search(r"/tests/test_loop_watch\.py:\d+:sit_on_the_loop$", stuck["stack"][0])
-    assert any(re.search(r"/stalls\.py:\d+:block_until_told", place) for place in stuck["stack"])
+    assert re.search(r"/tests/test_loop_watch\.py:\d+:sit_on_the_loop$", stuck["places"][0])
+    assert any(re.search(r"/stalls\.py:\d+:block_until_told", place) for place in stuck["places"])
     assert "a value of theirs" not in str(log.lines)
     assert (pulse.stuck, pulse.crowded) == (1, 0)
     assert pulse.stalled_seconds >= 0.1
@@ -75,7 +77,24 @@ async def test_a_task_that_computes_is_told(log: Log, work: Callable[[], object]
         await log.until("event_loop_goes_on")
     [stuck] = log.of("event_loop_stuck")
     assert stuck["task"].endswith("compute")
-    assert any(":compute" in place for place in stuck["stack"])
+    assert any(":compute" in place for place in stuck["places"])
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+async def test_it_is_told_to_machines_and_to_people_and_the_watch_goes_on(
+    log_format: logs.Format, written: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs.configure(log_format=log_format, out=written)
+    monkeypatch.setattr(loop_watch, "log", structlog.get_logger())
+    pulse = Pulse()
+    async with watched(pulse):
+        for times in (1, 2):
+            until = perf_counter() + SECONDS
+            while written.getvalue().count("event_loop_stuck") < times and perf_counter() < until:
+                sum(range(1000))
+            await beats(pulse, 3)
+        assert pulse.watched
+    assert "test_loop_watch.py:" in written.getvalue()
 
 
 async def test_it_names_the_actor(log: Log) -> None:

@@ -79,7 +79,7 @@ def look_at(frame: FrameType) -> Look:
     return Look(idle=False, spot=(id(frame), frame.f_lasti), task=_task_frame(frame))
 
 
-def stack_of(frame: FrameType) -> list[str]:
+def places_of(frame: FrameType) -> list[str]:
     """The innermost places, outermost first, from where the task began: file:line:function, and no value."""
     task, places, each = _task_frame(frame), list[str](), frame
     while len(places) < FRAMES:
@@ -221,7 +221,7 @@ class LoopWatch:
             **self._told,
             collecting_ms=_ms(self._collected - self._collected_before),
             untold=self._telling.untold,
-            stack=stack_of(frame),
+            places=places_of(frame),
         )
         self._telling.untold = 0
 
