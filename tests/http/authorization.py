@@ -223,7 +223,7 @@ GET /.well-known/gpc.json                                         200     200   
 
 GET /openapi.json                                                 200     200     200     200     ignored closed
 
-GET /static/:name                                                 200     200     200     200     ignored page
+GET /static/:name                                                 200     200     200     200     ignored open
 
 GET /swagger                                                      200     200     200     200     ignored page
 

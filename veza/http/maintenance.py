@@ -13,14 +13,16 @@ import trio
 from veza.domain.errors import Unauthenticated
 from veza.domain.maintenance import under_maintenance
 from veza.http import errors
+from veza.http.assets import ROOT
 from veza.http.auth import bearer_in, behind
 from veza.http.doors import turn_away
 from veza.http.edge import API, ASGIApp, Receive, Scope, Send
 from veza.http.parts import Parts
 from veza.store.errors import StoreError
 
-OPEN: Final = ("/health", f"{API}/health", f"{API}/admin/", f"{API}/webhooks/", f"{API}/hooks/", "/console")
-"""What begins so is always open: probes, whoever ends the maintenance, and who would lose money or a live stream."""
+OPEN: Final = ("/health", f"{API}/health", f"{API}/admin/", f"{API}/webhooks/", f"{API}/hooks/", "/console", f"{ROOT}/")
+"""What begins so is always open: probes, whoever ends the maintenance, with what their pages load, and who would lose
+money or a live stream."""
 
 OPEN_TOO: Final = frozenset(prefix + path for prefix in ("", API) for path in ("/readyz", "/metrics"))
 
