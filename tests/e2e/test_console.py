@@ -221,12 +221,16 @@ async def test_a_page_says_so_while_the_database_is_away_and_the_tree_goes_on(
             await tab.do(is_live(page))
             with postgres.away(dsn):
                 status = page.get_by_role("status")
-                await tab.do(expect(status).to_contain_text("The database is away"))
+                await tab.do(expect(status).to_contain_text("The database does not answer"))
                 await tab.do(page.goto("/console/actors"))
                 await tab.do(is_live(page))
                 await tab.do(expect(page.locator("#region-actors")).to_contain_text("Payer"))
-            await tab.do(page.goto("/console/payouts"))
+                await tab.do(page.goto("/console/payouts"))
+                await tab.do(expect(page.get_by_text("It can't be said just now.").first).to_be_visible())
+                await tab.do(expect(page.get_by_text("None is dead.")).to_be_hidden())
+                await tab.axe()
             await tab.do(is_live(page))
+            await tab.do(expect(page.get_by_text("None is dead.")).to_be_visible())
 
 
 async def test_who_is_on_air_is_shown_as_they_come_stall_and_go(postgres: Server, browser: Browser) -> None:

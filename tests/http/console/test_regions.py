@@ -18,7 +18,7 @@ from veza.domain.errors import Unauthenticated
 from veza.http.console import pages
 from veza.http.console.looks import Tile
 from veza.http.console.pages import PAGES
-from veza.http.console.regions import Content, Drawing, Row, Watching
+from veza.http.console.regions import LOOK_SECONDS, Content, Drawing, Row, Watching
 from veza.http.drawing import lasting, line, money, size, templates
 from veza.http.events import HEARTBEAT_SECONDS
 from veza.store.errors import DatabaseUnavailable
@@ -141,6 +141,21 @@ async def test_a_look_that_takes_too_long_is_as_if_the_database_were_away(autoju
     watching = await begun(scene)
     scene.trouble = trio.TooSlowError()
     assert read(await anext(watching)) == ("away", {})
+
+
+async def test_asking_who_looks_takes_nothing_of_the_time_for_the_look(autojump_clock: MockClock) -> None:
+    scene = Scene()
+
+    async def still() -> None:
+        await trio.sleep(LOOK_SECONDS - 0.1)
+
+    async def look() -> Content:
+        await trio.sleep(LOOK_SECONDS - 0.1)
+        return tiles(due="1")
+
+    watching = Watching(look, Drawing("key"), 2.0, place=nullcontext(), ending=scene.ending, still=still)
+    await anext(watching)
+    assert read(await anext(watching))[0] == "changes"
 
 
 async def test_who_is_out_is_told_so_and_nothing_more(autojump_clock: MockClock) -> None:

@@ -12,6 +12,8 @@ from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
 
+import trio
+
 from veza.actors.core import SupervisorView
 from veza.actors.core.views import CrashView
 from veza.domain.audit import Entry, Place
@@ -33,6 +35,7 @@ from veza.store.reports import Wanted as WantedReports
 
 ROWS: Final = 50  # of a list: the first are what to look at, and the API has them all
 LATEST: Final = 8  # entries of the audit on the overview: what happened just now
+LATEST_SECONDS: Final = 0.5  # that they may take: how the process is must be seen without them
 LIST_SECONDS: Final = 2.0  # a query or two for each reader
 
 
@@ -70,7 +73,7 @@ def overview(_args: Mapping[str, str]) -> Look:
         crashes = sorted(_crashes(have.tree(most=CHILDREN)), key=lambda each: each.crash.at, reverse=True)
         work = await have.exposition.work(have.metrics)
         known: dict[str, Sequence[Row]] = {}
-        with suppress(StoreError):  # the checks say so
+        with suppress(StoreError), trio.move_on_after(LATEST_SECONDS):  # the checks say so
             known = {"entries": await _entries(await have.audit.page(WantedEntries(), None, LATEST), have)}
         if work is not None:
             known["tiles"] = _tiles(work, have)

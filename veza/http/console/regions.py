@@ -139,6 +139,7 @@ class Watching(ResponseBody):
         try:
             with trio.fail_after(LOOK_SECONDS):
                 await self._still()
+            with trio.fail_after(LOOK_SECONDS):
                 changes = self._drawing.changes(await self._look())
         except Refusal:
             self._over = True

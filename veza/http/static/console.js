@@ -139,6 +139,7 @@ const watch = () => {
     for (const [name, changes] of Object.entries(JSON.parse(event.data))) {
       const region = document.getElementById(`region-${name}`);
       if (region !== null) {
+        region.removeAttribute("data-unknown");
         apply(region, changes);
       }
     }
