@@ -209,6 +209,18 @@ async def test_the_consoles_cookie_opens_nothing_else(desk: Desk) -> None:
     assert refusal(answer) == (401, "invalid_token")
 
 
+async def test_a_cookie_that_another_site_planted_keeps_nobody_out(desk: Desk) -> None:
+    session = await desk.session(desk.admin)
+    ours = desk.tokens.console(session)
+    for wrong, planted in (await tokens_of_nobody(desk)).items():
+        for value in (f"{planted}; {COOKIE}={ours}", f"{ours}; {COOKIE}={planted}"):
+            assert (await desk.ask("GET", "/console", value)).status_code == 200, wrong
+            assert (await desk.ask("GET", "/console/live/actors", value)).status_code == 200, wrong
+    form = {"key": desk.tokens.form_key(session.id)}
+    assert (await desk.ask("POST", "/console/logout", f"x; {COOKIE}={ours}", data=form)).status_code == 303
+    assert (await desk.ask("GET", "/console", f"x; {COOKIE}={ours}")).status_code == 303, "nor in"
+
+
 async def test_a_demotion_and_a_ban_act_at_the_next_request(desk: Desk) -> None:
     other = await desk.house.sign_up("olga")
     for role in ("admin", "user", "admin"):

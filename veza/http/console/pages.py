@@ -100,10 +100,10 @@ async def get_live(name: str) -> Response:
     if name not in PAGES:
         raise NotFound("There is no such page.")
     shown, have = PAGES[name], parts()
-    cookie = dict(request.cookies)
+    cookies = request.cookies.copy()
 
     async def still() -> None:
-        await operator(cookie, have, lately_behind)
+        await operator(cookies, have, lately_behind)
 
     return event_response(
         Watching(
