@@ -14,11 +14,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from veza.actors.core.meter import Meter
 from veza.domain.errors import Unauthenticated
 from veza.http.console import pages
 from veza.http.console.looks import Tile
 from veza.http.console.pages import PAGES
 from veza.http.console.regions import LOOK_SECONDS, Content, Drawing, Row, Watching
+from veza.http.console.tree import figure
 from veza.http.drawing import lasting, line, money, size, templates
 from veza.http.events import HEARTBEAT_SECONDS
 from veza.store.errors import DatabaseUnavailable
@@ -72,6 +74,16 @@ def test_every_page_has_a_template_and_every_region_of_it_a_macro() -> None:
         assert regions, page.name
         for names in regions:
             assert callable(getattr(macros, "".join(names))), (page.name, names)
+
+
+def test_a_rate_that_only_wavers_is_no_news() -> None:
+    minute = Meter()
+    for second in range(180):
+        minute.record(float(second), 0.001, 0.001)
+    told = {figure(minute.rate(180.0 + looks / 10)) for looks in range(10)}
+    assert len({round(minute.rate(180.0 + looks / 10), 2) for looks in range(10)}) > 1
+    assert len(told) == 1
+    assert [figure(rate) for rate in (0.0, 0.0166, 0.516, 0.524, 7.77, 1234.0)] == [0.0, 0.02, 0.5, 0.5, 7.8, 1200.0]
 
 
 # -- a page that goes on -----------------------------------------------------------------------------------------------

@@ -87,10 +87,15 @@ def _line(node: ActorView | SupervisorView, have: Parts) -> ActorLine:
         waited_s=int(node.mailbox.oldest_age_ms / 1000),
         doing=busy.message_type if busy else None,
         doing_s=int(busy.running_ms / 1000) if busy else 0,
-        rate=round(node.rate_1m, 2),
+        rate=figure(node.rate_1m),
         p99_ms=_p99(node.handle_ms),
         points=have.trends.of(node.path),
     )
+
+
+def figure(rate: float) -> float:
+    """A rate as coarse as what is worth knowing of it: it is of the last minute, and moves a little at every look."""
+    return float(f"{rate:.1g}" if rate < 1 else f"{rate:.2g}")
 
 
 @dataclass(frozen=True)
