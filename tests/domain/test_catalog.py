@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from time import perf_counter
 from uuid import UUID
 
 import pytest
@@ -208,6 +209,12 @@ def test_tags_that_are_empty_long_or_too_many_are_refused(tags: list[str]) -> No
 )
 def test_a_text_is_cut_into_words_of_folded_letters_and_digits(text: str, words: list[str]) -> None:
     assert words_of(text) == words
+
+
+def test_a_text_of_nothing_but_marks_is_cut_up_as_soon_as_any() -> None:
+    began = perf_counter()
+    assert words_of("a" + "\u0300" * 50_000 + "\u0316" * 50_000 + " b") == ["a", "b"]
+    assert perf_counter() - began < 2.0
 
 
 @given(st.text())

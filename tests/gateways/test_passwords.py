@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import pytest
 import trio
@@ -11,7 +12,7 @@ from argon2 import PasswordHasher, Type, extract_parameters
 
 from tests.people import cheap_hasher
 from veza.domain.errors import Unavailable
-from veza.gateways.passwords import Passwords, Verdict, recommended
+from veza.gateways.passwords import LONGEST, Passwords, Verdict, recommended
 
 RIGHT = "correct-horse-1"
 
@@ -38,6 +39,16 @@ async def test_the_same_password_never_hashes_alike_and_never_shows() -> None:
 async def test_a_password_typed_on_another_kind_of_keyboard_is_the_same() -> None:
     desk = passwords()
     assert await desk.verify("cafe\u0301-1234", await desk.hash("caf\u00e9-1234")) is Verdict.RIGHT
+
+
+async def test_one_that_is_too_long_is_wrong_at_once_whatever_it_would_take_to_compose_it() -> None:
+    desk = passwords()
+    for long in ("x" * (LONGEST + 1), "a" + "\u0300" * 20_000 + "\u0316" * 20_000):
+        began = perf_counter()
+        assert await desk.verify(long, desk.hasher.hash(long)) is Verdict.WRONG
+        assert perf_counter() - began < 1.0
+    longest = "x" * LONGEST
+    assert await desk.verify(longest, await desk.hash(longest)) is Verdict.RIGHT
 
 
 async def test_a_hash_made_with_other_parameters_is_stale_and_still_right() -> None:

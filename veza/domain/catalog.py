@@ -12,7 +12,7 @@ from uuid import UUID
 from veza.domain.accounts import Role, User
 from veza.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from veza.domain.media import Media, MediaKind
-from veza.domain.names import check_line
+from veza.domain.names import check_line, few_marks
 
 TITLE_LENGTH = 200
 DESCRIPTION_LENGTH = 10_000
@@ -283,7 +283,7 @@ def words_of(text: str) -> list[str]:
     Titles are names in every language, so nothing is stemmed and no word is too common. A search is cut up by the same
     rule, so what stands in a title is found by typing it.
     """
-    plain = unicodedata.normalize("NFKD", text).casefold()
+    plain = unicodedata.normalize("NFKD", few_marks(text)).casefold()
     decomposed = unicodedata.normalize("NFKD", plain).translate(UNDECOMPOSED)  # folding may compose anew
     folded = "".join(c if _is_of_a_word(c) else " " for c in decomposed if not unicodedata.combining(c))
     return [word[:MAX_WORD] for word in folded.split()]

@@ -14,6 +14,22 @@ BIDI_CONTROLS: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u20
 CONTROLS: Final = frozenset(("Cc", "Cs", "Zl", "Zp"))
 """With halves of characters, and what breaks a line without being a control."""
 
+MARKS: Final = 30
+"""On one character, as many as there ever are (Unicode Standard Annex 15, section 13: Stream-Safe Text Format)."""
+
+
+def few_marks(text: str) -> str:
+    """The text without what goes beyond ``MARKS`` in a row: to put marks in order takes the square of how many there
+    are, in which the interpreter does nothing else."""
+    if len(text) <= MARKS:
+        return text
+    kept, row = list[str](), 0
+    for character in text:
+        row = row + 1 if unicodedata.combining(character) else 0
+        if row <= MARKS:
+            kept.append(character)
+    return "".join(kept)
+
 
 def check_line(text: str, noun: str) -> str:
     """The text. Raises Invalid, with ``noun`` for its field, if nobody could see it or it would garble what is near."""

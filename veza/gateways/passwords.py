@@ -21,6 +21,10 @@ T = TypeVar("T")
 AT_ONCE: Final = 2  # cores that password work may take from the rest, and times 19 MiB what it may take of memory
 WAITING: Final = 64  # at some 30 ms each and two at a time, a second's wait: the longest that is worth it
 
+LONGEST: Final = 512
+"""Characters of a password that is looked at. Nobody was ever let choose so long a one; and composing marks in disorder
+takes the square of how many there are, in which the interpreter does nothing else: ten seconds for forty thousand."""
+
 
 def recommended() -> PasswordHasher:
     """OWASP's parameters for Argon2id: 19 MiB, two passes, one lane.
@@ -76,7 +80,9 @@ class Passwords:
 
     async def verify(self, password: str, kept: str | None) -> Verdict:
         """Whether the password is the one hashed. Without a hash it is wrong, after just as much work: how long an
-        answer takes does not tell who has an account."""
+        answer takes does not tell who has an account. So is one that is too long to be anybody's."""
+        if len(password) > LONGEST:
+            password, kept = "", None
         return await self._in_thread(lambda: self._verify(password, kept or self._nobodys))
 
     def _verify(self, password: str, kept: str) -> Verdict:
