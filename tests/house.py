@@ -87,7 +87,7 @@ class House:
             await trio.sleep(0.02)  # polling over HTTP, as a client would; the condition is what is waited for
 
 
-PORTS = range(10_000, 32_000)  # below those that the kernel gives to whoever connects somewhere
+PORTS = range(10_081, 32_000)  # below those that the kernel gives to whoever connects; to 10080 no browser goes
 
 PICK = SystemRandom()  # several processes of tests pick at the same time
 
