@@ -269,6 +269,13 @@ async def test_signing_in_leads_nowhere_but_into_the_console(desk: Desk, subtest
             assert (await desk.ask("POST", "/console/login", data=form)).headers["location"] == "/console"
 
 
+async def test_a_password_is_masked_and_may_be_pasted_or_filled_in(desk: Desk) -> None:
+    page = (await desk.ask("GET", "/console/login")).text
+    [field] = re.findall(r'<input [^>]*name="password"[^>]*>', page)
+    assert {'type="password"', 'autocomplete="current-password"'} <= set(field.split())
+    assert "<script" not in page, "nothing is there that could forbid it"
+
+
 async def test_who_may_not_come_in_has_no_session_of_it(desk: Desk) -> None:
     shop = Shop(desk.house)
     before = shop.run("SELECT count(*) FROM sessions")
