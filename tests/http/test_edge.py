@@ -145,12 +145,13 @@ async def test_a_full_house_has_room_for_a_few_operators(serve: Serve, monkeypat
             await served.stage.entered.wait()
             console = await client.get(f"{served.base_url}/console")
             listed = await client.get(f"{served.base_url}/api/v1/admin/none")
+            style = await client.get(f"{served.base_url}/static/console.css")
             others = await client.get("/pages")
             monkeypatch.setattr(edge, "RESERVED", 0)
             too_many = await client.get(f"{served.base_url}/console/none")
             served.stage.release.set()
             await holder.receive_some()
-    assert (console.status_code, listed.status_code, others.status_code) == (303, 404, 503)
+    assert (console.status_code, listed.status_code, style.status_code, others.status_code) == (303, 404, 200, 503)
     assert too_many.status_code == 503
 
 

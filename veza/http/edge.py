@@ -22,6 +22,7 @@ import trio
 
 from veza.domain.errors import Refusal
 from veza.domain.ids import NewId
+from veza.http.assets import ROOT
 from veza.http.cors import Cors
 from veza.http.envelope import error_json
 from veza.http.hardening import completed, security_headers
@@ -40,10 +41,10 @@ NEVER_SHED = tuple(
 )
 """Probes must tell the truth under load, and money's and live ingest's callers would drop what we refuse."""
 
-OPERATORS = ("/console", f"{API}/admin/")
+OPERATORS = ("/console", f"{API}/admin/", f"{ROOT}/")
 RESERVED = 8
-"""Seats beyond a full house for those who may have come to see why it is full: as many as one page of the console asks
-for at once, and a second operator's."""
+"""Seats beyond a full house for those who may have come to see why it is full, with what their pages load: as many as
+one page of the console asks for at once, and a second operator's."""
 
 SIGNAL = (b"sec-gpc", b"1")
 """Global Privacy Control (W3C, section 3.3): any other value, or none, says nothing."""
