@@ -81,6 +81,53 @@ async def test_rows_change_places_around_the_one_that_somebody_is_in(house: Hous
             await tab.do(expect(buttons).to_have_count(len(keys)))
 
 
+async def test_who_was_refused_is_told_why_and_sends_what_they_wrote_again(house: House, browser: Browser) -> None:
+    with trio.fail_after(90):
+        admin = await house.admin()
+        path = "/admin/actors/veza/janitor"
+        async with console(browser, house, expected=("status of 412",)) as tab:
+            page, words, reason = tab.page, "The disk is being moved.", tab.page.get_by_label("Reason")
+            await tab.do(page.goto("/console/actors/veza/janitor"))
+            await tab.do(is_live(page))
+            await tab.do(reason.fill(words))
+            meant = (await house.get(path, admin)).headers["etag"]
+            done = await house.post(f"{path}/restart", admin, json={"reason": "x"}, headers={"If-Match": meant})
+            assert done.status_code == 200
+            await house.until(path, admin, lambda seen: seen["incarnation"] == 2 and seen["state"] == "running")
+            await tab.do(page.get_by_role("button", name="Pause").click())
+            alert = page.get_by_role("alert")
+            await tab.do(expect(alert).to_contain_text("It is at its incarnation 2 now"))
+            await tab.do(expect(alert).to_be_focused())
+            await tab.do(is_live(page))
+            await tab.do(expect(reason).to_have_value(words))
+            await tab.axe()
+            await tab.screenshot("console-refused")
+            await tab.do(page.get_by_role("button", name="Pause").click())
+            await tab.do(expect(page.locator("#region-facts")).to_contain_text(f"paused {words}"))
+            await tab.do(expect(page).to_have_url(f"{house.url}/console/actors/veza/janitor"))
+
+
+async def test_a_page_that_refused_a_form_comes_anew_without_sending_it_again(house: House, browser: Browser) -> None:
+    with trio.fail_after(60):
+        async with console(browser, house, expected=("status of 400",)) as tab:
+            page, sent = tab.page, list[str]()
+
+            async def listen() -> None:
+                page.on("request", lambda request: sent.append(f"{request.method} {request.url}"))
+
+            await tab.do(page.goto("/console/actors/veza/janitor"))
+            await tab.do(is_live(page))
+            await tab.do(page.get_by_label("Reason").fill(" "))
+            await tab.do(page.get_by_role("button", name="Pause").click())
+            await tab.do(expect(page.get_by_role("alert")).to_contain_text("Nothing was changed."))
+            await tab.do(listen())
+            await tab.do(page.evaluate("again()"))
+            await tab.do(expect(page.get_by_role("alert")).to_have_count(0))
+            await tab.do(is_live(page))
+            assert sent[0] == f"GET {house.url}/console/actors/veza/janitor"
+            assert not any(each.startswith("POST") for each in sent)
+
+
 async def test_an_answer_that_passes_does_not_take_the_page_away(house: House, browser: Browser) -> None:
     async def bad_gateway(route: Route) -> None:
         await route.fulfill(status=502, body="A proxy's own page.")

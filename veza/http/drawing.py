@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Final
@@ -13,6 +14,7 @@ from markupsafe import Markup
 from veza.domain.invoices import major
 
 UNITS: Final = ("B", "kB", "MB", "GB", "TB")
+UNITS_IN_NAMES: Final = {"ms": "ms", "s": "s", "gb": "GB"}
 WIDTH, HEIGHT = 120, 24  # of a sparkline, in units of its own
 
 
@@ -26,7 +28,16 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"moment": moment, "money": money, "size": size, "lasting": lasting, "line": line}
+    environment.filters |= {
+        "moment": moment,
+        "money": money,
+        "size": size,
+        "lasting": lasting,
+        "millis": millis,
+        "line": line,
+        "told": told,
+        "measured": measured,
+    }
     return environment
 
 
@@ -35,7 +46,7 @@ def moment(at: datetime | None) -> Markup:
     if at is None:
         return Markup("&ndash;")
     utc = at.astimezone(UTC)
-    return Markup('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}">{:%d %b %H:%M:%S}</time>').format(utc, utc)
+    return Markup('<time datetime="{:%Y-%m-%dT%H:%M:%SZ}">{:%d %b %Y %H:%M:%S}</time>').format(utc, utc)
 
 
 def money(cents: int, currency: str) -> str:
@@ -57,6 +68,31 @@ def lasting(seconds: float) -> str:
         if seconds >= 2 * per:
             return f"{seconds / per:.0f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
+def millis(ms: float) -> str:
+    """How long something takes that mostly takes less than a second."""
+    if ms < 999.5:
+        return f"{ms:.3g} ms"
+    return f"{ms / 1000:.3g} s" if ms < 99_950 else lasting(ms / 1000)
+
+
+def told(details: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """What an entry of the audit tells besides, as words; what it tells nothing of is left out."""
+    for name, value in details.items():
+        if isinstance(value, bool):
+            yield name.replace("_", " "), "yes" if value else "no"
+        elif value is not None and value != "":
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield name.replace("_", " "), text
+
+
+def measured(name: str, value: object) -> str:
+    """What a check found: its unit, which stands in the name, after the number."""
+    word, _, unit = name.rpartition("_")
+    if unit in UNITS_IN_NAMES and word:
+        return f"{word.replace('_', ' ')} {value} {UNITS_IN_NAMES[unit]}"
+    return f"{name.replace('_', ' ')} {value}"
 
 
 def line(values: Sequence[float | None], most: int) -> Markup:

@@ -315,7 +315,7 @@ async def test_the_audit_is_read_with_names_page_by_page_and_filtered(desk: Desk
     first = (await desk.ask("GET", "/console/audit?action=actor.pause", token)).text
     assert first.count("actor.pause</th>") == 50
     assert "Round 59." in first
-    assert "<td>admin</td>" in first
+    assert ">admin</td>" in first
     [older] = re.findall(r'href="(/console/audit\?action=actor.pause&amp;before=[^"]+)"', first)
     rest = (await desk.ask("GET", unescape(older), token)).text
     assert rest.count("actor.pause</th>") == 10
@@ -361,6 +361,73 @@ async def test_an_error_says_that_nothing_was_changed_only_where_that_is_known(
     assert "Nothing was changed" in answer.text
     answer = await desk.ask("GET", "/console/nothing-here", desk.tokens.console(session))
     assert "Nothing was changed" not in answer.text, "nor was anything to be"
+
+
+async def test_a_form_that_is_refused_says_why_on_its_page_and_keeps_what_was_written(desk: Desk) -> None:
+    session = await desk.session(desk.admin)
+    token, key = desk.tokens.console(session), {"key": desk.tokens.form_key(session.id)}
+    report = {"content_type": "user", "content_id": desk.admin.id, "reason": "A test."}
+    about = data(await desk.house.post("/reports", desk.user, json=report))["id"]
+    sales = Sales(desk.db)
+    transfer = await sales.sale(await sales.seller(), held="admin")
+    written = "Wait for <the> label."
+    for path, form, status, told in (
+        (
+            "actors/veza/janitor",
+            {"action": "pause", "incarnation": "7", "reason": written},
+            412,
+            "It is at its incarnation 1 now; look again.",
+        ),
+        (f"payouts/{transfer}/retry", {}, 409, "A transfer held as admin is not retried but released."),
+        (
+            f"moderation/{about}",
+            {"action": "dismiss", "reason": written, "until": "2030-01-01T12:00"},
+            400,
+            "Nobody is told this",
+        ),
+        ("switches/maintenance", {"enabled": "on", "message": written, "expected_end": "soon"}, 400, "expected_end"),
+    ):
+        answer = await desk.ask("POST", f"/console/{path}", token, data=form | key)
+        assert answer.status_code == status, path
+        assert "<title>Refused · " in answer.text
+        [alert] = re.findall(r'role="alert".*?</div>', answer.text, re.DOTALL)
+        assert "Nothing was changed." in alert
+        assert told in unescape(alert), path
+        if written in form.values():
+            assert "Wait for &lt;the&gt; label." in answer.text, path
+            assert answer.text.count("data-kept") == sum(name in form for name in ("until", "expected_end")) + 1, path
+        at = re.findall(r'data-at="([^"]+)"', answer.text)[0]
+        assert (await desk.ask("GET", at, token)).status_code == 200, "where a page comes anew from does nothing"
+
+
+async def test_of_a_form_that_is_not_known_to_be_ours_nothing_is_kept(desk: Desk) -> None:
+    token = desk.tokens.console(await desk.session(desk.admin))
+    form = {"key": "0" * 64, "enabled": "on", "message": "Send your passwords elsewhere."}
+    answer = await desk.ask("POST", "/console/switches/maintenance", token, data=form)
+    assert answer.status_code == 403
+    assert "elsewhere" not in answer.text
+
+
+@pytest.mark.parametrize(("email", "status"), [(ADMIN_EMAIL, 401), ("nobody", 400)])
+async def test_who_mistypes_their_password_keeps_their_address_and_where_they_go(
+    desk: Desk, email: str, status: int
+) -> None:
+    form = {"email": email, "password": "wrong-horse-1", "next": "/console/payouts"}
+    answer = await desk.ask("POST", "/console/login", data=form)
+    assert answer.status_code == status
+    assert f'name="email" value="{email}"' in answer.text
+    assert 'name="next" value="/console/payouts"' in answer.text
+    assert "wrong-horse-1" not in answer.text
+
+
+async def test_a_supervisor_has_no_form_and_shows_what_it_minds(desk: Desk) -> None:
+    token = desk.tokens.console(await desk.session(desk.admin))
+    page = (await desk.ask("GET", "/console/actors/veza/money", token)).text
+    assert 'name="action"' not in page
+    assert 'href="/console/actors/veza/money/payouts"' in page
+    leaf = (await desk.ask("GET", "/console/actors/veza/money/payouts", token)).text
+    assert leaf.count('name="action"') == 3
+    assert '<tr data-key="' not in leaf
 
 
 async def test_a_form_whose_time_is_up_is_told_so_on_a_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,9 @@ from veza.domain.errors import Unauthenticated
 from veza.http.console import pages
 from veza.http.console.looks import Tile
 from veza.http.console.pages import PAGES
-from veza.http.console.regions import LOOK_SECONDS, Content, Drawing, Row, Watching
+from veza.http.console.regions import LOOK_SECONDS, Content, Drawing, Forms, Row, Watching
 from veza.http.console.tree import figure
-from veza.http.drawing import lasting, line, money, size, templates
+from veza.http.drawing import lasting, line, measured, millis, money, size, templates, told
 from veza.http.events import HEARTBEAT_SECONDS
 from veza.store.errors import DatabaseUnavailable
 
@@ -33,7 +33,7 @@ def tiles(**values: str) -> Content:
 
 
 def test_a_row_that_stays_as_it_is_is_not_drawn_again() -> None:
-    drawing = Drawing("key")
+    drawing = Drawing(Forms("key"))
     assert set(drawing.whole(tiles(due="1", held="2"))) == {"tiles"}
     assert drawing.changes(tiles(due="1", held="2")) == {}
     changed = drawing.changes(tiles(due="1", held="3"))
@@ -42,7 +42,7 @@ def test_a_row_that_stays_as_it_is_is_not_drawn_again() -> None:
 
 
 def test_rows_that_come_go_and_move_are_told_by_their_order() -> None:
-    drawing = Drawing("key")
+    drawing = Drawing(Forms("key"))
     drawing.whole(tiles(due="1", held="2"))
     come = drawing.changes(tiles(dead="0", due="1", held="2"))["tiles"]
     assert (list(come["rows"]), come["order"]) == (["dead"], ["dead", "due", "held"])
@@ -50,18 +50,18 @@ def test_rows_that_come_go_and_move_are_told_by_their_order() -> None:
 
 
 def test_who_comes_without_having_seen_anything_is_sent_everything() -> None:
-    changed = Drawing("key").changes(tiles(due="1"))["tiles"]
+    changed = Drawing(Forms("key")).changes(tiles(due="1"))["tiles"]
     assert (list(changed["rows"]), changed["order"]) == (["due"], ["due"])
 
 
 def test_who_comes_back_is_told_of_a_region_in_which_there_is_nothing_any_more() -> None:
-    drawing = Drawing("key")
+    drawing = Drawing(Forms("key"))
     assert drawing.changes({"tiles": []}) == {"tiles": {"rows": {}, "order": []}}
     assert drawing.changes({"tiles": []}) == {}
 
 
 def test_what_people_wrote_is_text_in_a_row() -> None:
-    drawn = Drawing("key").whole(tiles(**{"<b>": "<script>"}))["tiles"]
+    drawn = Drawing(Forms("key")).whole(tiles(**{"<b>": "<script>"}))["tiles"]
     assert "<script>" not in drawn
     assert "&lt;script&gt;" in drawn
 
@@ -86,6 +86,28 @@ def test_a_rate_that_only_wavers_is_no_news() -> None:
     assert [figure(rate) for rate in (0.0, 0.0166, 0.516, 0.524, 7.77, 1234.0)] == [0.0, 0.02, 0.5, 0.5, 7.8, 1200.0]
 
 
+def test_on_a_phone_each_cell_is_called_what_its_column_is() -> None:
+    source = FOLDER.joinpath("rows.html").read_text()
+    macros = dict(re.findall(r"{% macro (\w+)\(.*?%}(.*?){% endmacro %}", source, re.DOTALL))
+    tables = [
+        found
+        for template in FOLDER.glob("*.html")
+        for found in re.findall(r'{{ table\("(\w+)", "[^"]*", (\[.*?\])', template.read_text())
+    ]
+    assert len(tables) >= 12
+    for name, columns in tables:
+        row = macros[name].replace("{{ transfer_cells(it) }}", macros["transfer_cells"])
+        labels = dict.fromkeys(re.findall(r'data-label="([^"]*)"', row))
+        assert list(labels) == [each.removeprefix("#") for each in json.loads(columns)], name
+
+
+def test_what_was_written_is_kept_in_the_form_that_was_refused_and_in_no_other() -> None:
+    forms = Forms("key", "/console/moderation/1", {"reason": "<Take it down.>"})
+    assert forms.kept("/console/moderation/1", "reason") == "<Take it down.>"
+    assert forms.kept("/console/moderation/1", "until") == ""
+    assert forms.kept("/console/moderation/2", "reason") == ""
+
+
 # -- a page that goes on -----------------------------------------------------------------------------------------------
 
 
@@ -108,7 +130,9 @@ class Scene:
             raise self.out
 
     def watched(self) -> Watching:
-        return Watching(self.look, Drawing("key"), 2.0, place=nullcontext(), ending=self.ending, still=self.still)
+        return Watching(
+            self.look, Drawing(Forms("key")), 2.0, place=nullcontext(), ending=self.ending, still=self.still
+        )
 
 
 def read(event: bytes) -> tuple[str, Mapping[str, Any]]:
@@ -165,7 +189,7 @@ async def test_asking_who_looks_takes_nothing_of_the_time_for_the_look(autojump_
         await trio.sleep(LOOK_SECONDS - 0.1)
         return tiles(due="1")
 
-    watching = Watching(look, Drawing("key"), 2.0, place=nullcontext(), ending=scene.ending, still=still)
+    watching = Watching(look, Drawing(Forms("key")), 2.0, place=nullcontext(), ending=scene.ending, still=still)
     await anext(watching)
     assert read(await anext(watching))[0] == "changes"
 
@@ -203,10 +227,22 @@ async def test_it_ends_when_the_process_leaves(autojump_clock: MockClock) -> Non
         (lasting(90), "90 s"),
         (lasting(150), "2 min"),
         (lasting(200_000), "2 d"),
+        (millis(0.0321), "0.0321 ms"),
+        (millis(999.4), "999 ms"),
+        (millis(1234.5), "1.23 s"),
+        (millis(150_000), "2 min"),
+        (measured("latency_ms", 1.15), "latency 1.15 ms"),
+        (measured("free_gb", 66.6), "free 66.6 GB"),
+        (measured("veza/money", "degraded"), "veza/money degraded"),
     ],
 )
 def test_figures_are_written_as_people_say_them(told: str, as_: str) -> None:
     assert told == as_
+
+
+def test_what_an_entry_tells_is_told_in_words_and_what_it_does_not_is_left_out() -> None:
+    details = {"enabled": False, "expected_end": None, "message": "", "held": 0, "streams": ["a", "é"], "reason": "x"}
+    assert list(told(details)) == [("enabled", "no"), ("held", "0"), ("streams", '["a", "é"]'), ("reason", "x")]
 
 
 @pytest.mark.parametrize(

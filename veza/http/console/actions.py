@@ -20,6 +20,7 @@ from veza.domain.reports import Action as Decision
 from veza.domain.reports import check_decision
 from veza.http.auth import by
 from veza.http.console.entry import PATH, Form, form, operators_only, see, tell
+from veza.http.console.pages import address, on_page
 from veza.http.deadline import within
 from veza.http.fields import Moment, WholeNumber, checked
 from veza.http.parts import parts
@@ -66,16 +67,18 @@ class FlagForm(Form):
 
 @console.post(f"{PATH}/actors/<path:path>")
 @operators_only
+@on_page("actor", path="path")
 async def act_on(path: str) -> Response:
     """Restart, pause, resume or drain the incarnation that the page showed."""
     sent = await form(ActForm)
     await act(sent.action, path, sent.incarnation, sent.reason)
-    return see(f"{PATH}/actors/{path}")
+    return see(address("actor", {"path": path}))
 
 
 @console.post(f"{PATH}/payouts/<uuid:transfer_id>/retry")
 @within(RETRY_SECONDS)
 @operators_only
+@on_page("payout", id="transfer_id")
 async def retry(transfer_id: UUID) -> Response:
     """Try a transfer now."""
     await form(Form)
@@ -85,6 +88,7 @@ async def retry(transfer_id: UUID) -> Response:
 
 @console.post(f"{PATH}/payouts/<uuid:transfer_id>/hold")
 @operators_only
+@on_page("payout", id="transfer_id")
 async def hold(transfer_id: UUID) -> Response:
     """Keep a transfer from being tried."""
     sent = await form(HoldForm)
@@ -94,6 +98,7 @@ async def hold(transfer_id: UUID) -> Response:
 
 @console.post(f"{PATH}/payouts/<uuid:transfer_id>/release")
 @operators_only
+@on_page("payout", id="transfer_id")
 async def release(transfer_id: UUID) -> Response:
     """Let a transfer go on that an admin held."""
     await form(Form)
@@ -104,6 +109,7 @@ async def release(transfer_id: UUID) -> Response:
 
 @console.post(f"{PATH}/moderation/<uuid:report_id>")
 @operators_only
+@on_page("moderation")
 async def decide(report_id: UUID) -> Response:
     """Decide a report."""
     sent = await form(DecisionForm)
@@ -114,6 +120,7 @@ async def decide(report_id: UUID) -> Response:
 
 @console.post(f"{PATH}/switches/maintenance")
 @operators_only
+@on_page("switches")
 async def switch_maintenance() -> Response:
     """Close the doors, or open them."""
     sent = await form(MaintenanceForm)
@@ -124,6 +131,7 @@ async def switch_maintenance() -> Response:
 
 @console.post(f"{PATH}/switches/flags/<name>")
 @operators_only
+@on_page("switches")
 async def switch_flag(name: str) -> Response:
     """Switch a feature on or off."""
     sent = await form(FlagForm)

@@ -111,12 +111,19 @@ async def form(kind: type[F]) -> F:
     fields = await _fields()
     if not parts().tokens.is_form_key(fields.pop("key", ""), caller().session_id):
         raise Forbidden("This form is of another session; load its page again.", code="foreign_form")
+    g.written = fields
     return _read(kind, fields)
 
 
 def form_key() -> str:
     """What the forms of the caller's pages carry."""
     return parts().tokens.form_key(caller().session_id)
+
+
+def written() -> Mapping[str, str] | None:
+    """What was written in the form that was sent; None unless it is known to be one of ours."""
+    fields: Mapping[str, str] | None = g.get("written")
+    return fields
 
 
 async def _still_in() -> None:
@@ -177,12 +184,13 @@ async def login_page() -> Response:
 @hide
 async def login() -> Response:
     """Sign in as an admin; slowed down and told as at the API's login. A user who is no admin is told so."""
-    sent = _read(LoginForm, await _fields())
+    fields = await _fields()
     device = request.cookies.get(_cookie_name(parts()))
     try:
+        sent = _read(LoginForm, fields)
         user, session = await sign_in(sent.email, sent.password.get_secret_value(), _check_admin, device)
-    except Refusal as error:
-        return _login(sent.next, errors.describe(error))
+    except (Refusal, RequestSchemaValidationError) as error:
+        return _login(fields.get("next", PATH), fields.get("email", ""), errors.describe(error))
     trace().user_id = user.id
     response = see(sent.next if _is_ours(sent.next) else PATH)
     response.headers["Set-Cookie"] = _cookie(parts().tokens.console(session))
@@ -200,8 +208,12 @@ async def logout() -> Response:
     return response
 
 
-def _login(leads_to: str, refused: errors.Answer | None = None) -> Response:
-    html = templates().get_template("console/login.html").render(asset=asset_url, next=leads_to, refused=refused)
+def _login(leads_to: str, email: str = "", refused: errors.Answer | None = None) -> Response:
+    html = (
+        templates()
+        .get_template("console/login.html")
+        .render(asset=asset_url, next=leads_to, email=email, refused=refused)
+    )
     return page(html) if refused is None else page(html, refused.status, refused.headers)
 
 

@@ -97,7 +97,7 @@ def _tiles(work: Work, have: Parts) -> list[Row]:
         Tile("Payouts due", str(due), "payouts"),
         Tile("On air", str(sum(each.how_many for each in work.sessions)), "streams"),
         Tile("Exports open", str(sum(each.how_many for each in work.exports)), "exports"),
-        Tile("Reports waiting", str(work.reports), "moderation", bool(work.reports)),
+        Tile("Reports pending", str(work.reports), "moderation", bool(work.reports)),
         Tile("Maintenance", "on" if maintenance.enabled else "off", "switches", maintenance.enabled),
         Tile("Features off", str(len(off)), "switches", bool(off), ", ".join(off)),
     ]

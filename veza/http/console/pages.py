@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
-from urllib.parse import urlencode
+from functools import wraps
+from typing import Final, ParamSpec
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from markupsafe import Markup
 from quart import Blueprint, Response, request
 
 from veza.actors.lookout import POINTS
-from veza.domain.errors import NotFound
+from veza.domain.errors import NotFound, Refusal
+from veza.http import errors
 from veza.http.assets import asset_url
 from veza.http.auth import caller, lately_behind
 from veza.http.console import looks, tree
-from veza.http.console.entry import PATH, form_key, operator, operators_only, page, tell
-from veza.http.console.regions import Drawing, Look, Watching, settled
+from veza.http.console.entry import PATH, form_key, operator, operators_only, page, tell, written
+from veza.http.console.regions import Content, Drawing, Forms, Look, Watching, settled
 from veza.http.drawing import templates
 from veza.http.events import event_response
 from veza.http.parts import parts
 
 TREE_SECONDS: Final = 2.0  # a look at a thousand actors takes some 20 ms
+
+P = ParamSpec("P")
 
 console = Blueprint("console_pages", __name__)
 console.errorhandler(Exception)(tell)
@@ -58,6 +62,19 @@ PAGES: Final[Mapping[str, Page]] = {
 }
 
 MENU: Final = tuple(each for each in PAGES.values() if not each.under)
+
+
+def address(name: str, args: Mapping[str, str]) -> str:
+    """Where a page is found."""
+    match name:
+        case "overview":
+            return PATH
+        case "actor":
+            return f"{PATH}/actors/{quote(args['path'])}"
+        case "payout":
+            return f"{PATH}/payouts/{args['id']}"
+        case _:
+            return f"{PATH}/{name}" + (f"?{urlencode(args)}" if args else "")
 
 
 # -- served ------------------------------------------------------------------------------------------------------------
@@ -108,7 +125,7 @@ async def get_live(name: str) -> Response:
     return event_response(
         Watching(
             shown.looking(request.args.to_dict()),
-            Drawing(form_key()),
+            Drawing(Forms(form_key())),
             shown.every,
             place=have.watches.of(caller().id),
             ending=have.stopping,
@@ -118,22 +135,70 @@ async def get_live(name: str) -> Response:
 
 
 async def _shown(name: str, args: Mapping[str, str]) -> Response:
-    shown = PAGES[name]
-    content = await settled(shown.looking(args))
-    html = (
+    return page(_drawn(name, args, await settled(PAGES[name].looking(args)), Forms(form_key())))
+
+
+def _drawn(
+    name: str, args: Mapping[str, str], content: Content | None, forms: Forms, told: errors.Answer | None = None
+) -> str:
+    return (
         templates()
         .get_template(f"console/{name}.html")
         .render(
             asset=asset_url,
-            page=shown,
+            page=PAGES[name],
             menu=MENU,
             args=args,
-            regions=defaultdict(Markup, {} if content is None else Drawing(form_key()).whole(content)),
+            regions=defaultdict(Markup, {} if content is None else Drawing(forms).whole(content)),
             away=content is None,
+            at=address(name, args),
             live=f"{PATH}/live/{name}" + (f"?{urlencode(args)}" if args else ""),
-            form_key=form_key(),
+            forms=forms,
+            told=told,
             who=caller().user,
             points=POINTS,
         )
     )
-    return page(html)
+
+
+# -- a form that is refused --------------------------------------------------------------------------------------------
+
+
+def on_page(name: str, **named: str) -> Callable[[Callable[P, Awaitable[Response]]], Callable[P, Awaitable[Response]]]:
+    """Have a form refused on its page, which says why and keeps what was written. ``named``: the page's arguments, by
+    those of the route.
+
+    A form that is not known to be ours is told of on a page of its own, and nothing of it is kept.
+    """
+
+    def wrap(view: Callable[P, Awaitable[Response]]) -> Callable[P, Awaitable[Response]]:
+        @wraps(view)
+        async def tried(*args: P.args, **kwargs: P.kwargs) -> Response:
+            try:
+                return await view(*args, **kwargs)
+            except Exception as error:
+                shown = await _refused(name, {ours: str(kwargs[theirs]) for ours, theirs in named.items()}, error)
+                if shown is None:
+                    raise
+                return shown
+
+        return tried
+
+    return wrap
+
+
+async def _refused(name: str, args: Mapping[str, str], error: Exception) -> Response | None:
+    """The page with the error on it; None where there is no such page, or the database does not say."""
+    fields = written()
+    if fields is None:
+        return None
+    try:
+        content = await settled(PAGES[name].looking(args))
+    except Refusal:
+        return None
+    if content is None:
+        return None
+    await errors.answer(error)
+    told = errors.describe(error)
+    forms = Forms(form_key(), request.path, fields)
+    return page(_drawn(name, args, content, forms, told), told.status, told.headers)

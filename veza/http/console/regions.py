@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final
 
@@ -40,12 +40,26 @@ Content = Mapping[str, Sequence[Row]]
 """The rows of each region of a page, by the region's name, which is its macro's as well."""
 
 
-class Drawing:
-    """What one reader has before them. ``form_key`` is what the forms in it carry."""
+@dataclass(frozen=True)
+class Forms:
+    """What a page's forms carry: their session's key and, in the one that was refused, what was written in it."""
 
-    def __init__(self, form_key: str) -> None:
+    key: str
+    refused: str = ""
+    """Where that one was sent."""
+    written: Mapping[str, str] = field(default_factory=dict)
+
+    def kept(self, action: str, name: str) -> str:
+        """What was written in a field of the form that is sent there."""
+        return self.written.get(name, "") if action == self.refused else ""
+
+
+class Drawing:
+    """What one reader has before them."""
+
+    def __init__(self, forms: Forms) -> None:
         self._macros = templates().get_template("console/rows.html").module
-        self._form_key = form_key
+        self._forms = forms
         self._rows: dict[str, dict[str, Any]] = {}
 
     def whole(self, content: Content) -> dict[str, Markup]:
@@ -69,7 +83,7 @@ class Drawing:
 
     def _draw(self, region: str, row: Row) -> Markup:
         macro: Callable[..., Markup] = getattr(self._macros, region)
-        return macro(row.key, row.what, self._form_key)
+        return macro(row.key, row.what, self._forms)
 
 
 _NOTHING: Final = object()

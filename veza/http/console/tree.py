@@ -115,20 +115,30 @@ def actor(args: Mapping[str, str]) -> Look:
     have, path = parts(), args.get("path", "")
 
     async def look() -> Content:
-        node = have.control.see(path, most=0)
+        node = have.control.see(path, most=CHILDREN)
         facts = _facts(node, have)
         crash = [] if node.last_crash is None else [Row("crash", node.last_crash)]
-        shown = [] if isinstance(node, SupervisorView) else [Row("snapshot", _written(node.snapshot))]
-        trend = [] if isinstance(node, SupervisorView) else [Row("trend", facts.line)]
+        if isinstance(node, SupervisorView):
+            minds, acting, shown, trend = _minds(node, have), None, [], []
+        else:
+            minds, acting = [], (path, node.incarnation, node.state)
+            shown, trend = [Row("snapshot", _written(node.snapshot))], [Row("trend", facts.line)]
         return {
             "facts": [Row("facts", facts)],
             "trend": trend,
-            "acting": [Row("acting", (path, node.incarnation, node.state))],
+            "actors": minds,
+            "acting": [Row("acting", acting)],
             "crash": crash,
             "snapshot": shown,
         }
 
     return look
+
+
+def _minds(supervisor: SupervisorView, have: Parts) -> list[Row]:
+    """What is below it, as in the whole tree."""
+    _, *below = supervisor.walk()
+    return [Row(node.path, _line(node, have)) for node in below]
 
 
 def _facts(node: ActorView | SupervisorView, have: Parts) -> ActorFacts:

@@ -19,6 +19,16 @@ const drawn = (html) => {
   return template.content.firstElementChild;
 };
 
+// What was written in a form that was refused is theirs, as if they had just typed it.
+for (const field of main.querySelectorAll("[data-kept]")) {
+  const { value } = field;
+  field.defaultValue = "";
+  field.value = value;
+}
+
+// The page anew, by its own address: that of a form that was refused would have it sent again.
+const again = () => window.location.replace(main.dataset.at);
+
 // Where somebody is: typing, pressing or about to press, or with a form unfolded. That part is left to them.
 const isInUse = (element) =>
   element.contains(document.activeElement) ||
@@ -148,16 +158,16 @@ const watch = () => {
   events.addEventListener("back", () => tell("live"));
   events.addEventListener("over", () => {
     rest();
-    window.location.reload();
+    again();
   });
 };
 
 // Who was refused is led to the page that says why. What passes by itself is no reason: a proxy in front of a process
 // that is starting would have its own page stand here for good, in place of ours and what was written in it.
 const ask = async () => {
-  const answer = await fetch(window.location.href, { method: "HEAD", cache: "no-store" }).catch(() => null);
+  const answer = await fetch(main.dataset.at, { method: "HEAD", cache: "no-store" }).catch(() => null);
   if (answer !== null && (answer.redirected || (answer.status >= 400 && answer.status < 500 && answer.status !== 429))) {
-    window.location.reload();
+    again();
   } else {
     watch();
   }
@@ -174,7 +184,7 @@ document.addEventListener("visibilitychange", () => {
 window.addEventListener("pagehide", rest);
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) {
-    window.location.reload(); // as it was when it was left, and whoever comes back to it may have signed out
+    again(); // as it was when it was left, and whoever comes back to it may have signed out
   }
 });
 
