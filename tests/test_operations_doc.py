@@ -26,6 +26,7 @@ RUNBOOKS = (
     "Event loop stuck",
     "An actor keeps crashing",
     "Audit behind",
+    "Flood",
     "Restore from a backup",
 )
 """Alert rules name them."""

@@ -44,7 +44,7 @@ class Account:
 # Known to anyone who reads this, which is why the demo listens on loopback only.
 SELLER = Account("demo-seller", "seller@demo.veza.example", "demo-seller-1")
 BUYER = Account("demo-buyer", "buyer@demo.veza.example", "demo-buyer-1")
-ADMIN = Account("demo-admin", "admin@demo.veza.example", "demo-admin-1")
+ADMIN = Account("admin", "admin@demo.veza.example", "demo-admin-1")
 
 STREAM = {
     "title": "Demo stream",
@@ -268,20 +268,25 @@ WITHOUT_NGINX = (
 
 
 def tour(base: str, ports: Ports, live: str) -> str:
-    """What to try first, for someone with a shell and curl; ``live`` is what there is to say of live streaming."""
+    """What to try first, for someone with a browser, a shell and curl; ``live`` is what there is to say of live
+    streaming."""
     rows = "\n".join(f"  {a.name:<12} {a.email:<26} {a.password}" for a in (SELLER, BUYER, ADMIN))
     return f"""
 Veza serves on {base}
 
+  the operator's console, for {ADMIN.name}   {base}/console
+  the API, to be tried out            {base}/swagger
+  metrics, for Prometheus             {base}/metrics
+
+To sign in, as whom, with which email and password:
+
 {rows}
 
-The API is shown at {base}/swagger, where it can be tried out. A whole sale is in README.md, "A tour". To begin with:
+A whole sale is in README.md, "A tour". To begin with:
 
   curl -s {base}/api/v1/marketplace/products
   curl -s {base}/api/v1/auth/login -H 'Content-Type: application/json' \\
        -d '{{"email":"{SELLER.email}","password":"{SELLER.password}"}}'
-
-The operator's console, as {ADMIN.name}: {base}/console
 
 {live}
 
