@@ -53,6 +53,13 @@ def test_the_tour_tells_how_to_go_live_and_where_to_watch() -> None:
     assert f"{BASE}/watch/01" in said
 
 
+def test_the_tour_leads_to_what_there_is_to_look_at_and_says_as_whom_to_sign_in() -> None:
+    said = demo.tour(BASE, Ports(), demo.WITHOUT_NGINX)
+    for path in ("/console", "/swagger", "/metrics"):
+        assert re.search(rf" {re.escape(BASE)}{path}$", said, re.MULTILINE), path
+    assert re.search(r"^  admin +admin@demo.veza.example +demo-admin-1$", said, re.MULTILINE)
+
+
 def test_without_nginx_the_tour_tells_what_to_install_and_the_server_is_told_of_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
