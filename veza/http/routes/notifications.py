@@ -209,7 +209,8 @@ async def get_stream(query_args: StreamQuery) -> Response:
     """One's notifications as they come to be, as server-sent events.
 
     With a bearer token, or `?ticket=`. The first event, `ready`, tells `unread_count`. Each `notification` has an id,
-    with which one comes back for what was missed. A connection that doesn't keep up is closed.
+    with which one comes back for what was missed. A connection that doesn't keep up is closed. It has no end: what
+    waits for one before it shows anything, as trying it out on the page of this document does, shows nothing.
     """
     if request.method == "HEAD":
         return event_response(b"")  # it hears nothing, and uses no ticket up
