@@ -26,8 +26,8 @@ Json = dict[str, Any]
 
 OPERATIONS = ROOT.joinpath("docs", "operations.md")
 RUNBOOKS = {
-    "An actor keeps crashing", "Audit behind", "Database away", "Database full", "Event loop stuck", "Ingest lost",
-    "Payouts stuck", "Provider down", "Where to look first",
+    "An actor keeps crashing", "Audit behind", "Database away", "Database full", "Event loop stuck", "Flood",
+    "Ingest lost", "Payouts stuck", "Provider down", "Where to look first",
 }  # fmt: skip
 MADE_BY_PROMETHEUS: Known = {"up": {}}  # of each scrape
 VALUES: dict[tuple[str, str], set[str]] = {
