@@ -94,6 +94,7 @@ async def test_after_sigterm_under_load_every_answer_has_its_entry(dsn: str, tmp
     assert running.started.logged("audit_entries_lost") == []
 
 
+@pytest.mark.alone
 async def test_after_kill_9_under_load_only_answers_of_the_last_moment_lack_an_entry(dsn: str, tmp_path: Path) -> None:
     with trio.fail_after(90):
         async with served(dsn, tmp_path) as running, trio.open_nursery() as clients:

@@ -14,7 +14,7 @@ from tests.events import Events, listening
 from tests.http.desk import refusal, signed
 from tests.shop import data
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 WITHIN = 2.0  # seconds, from the answer of one process to the other having acted on it
 ADMIN = {"email": "admin@veza.example", "password": PASSWORD}
