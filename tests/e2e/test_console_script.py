@@ -124,7 +124,7 @@ async def test_a_page_that_refused_a_form_comes_anew_without_sending_it_again(ho
             await tab.do(page.evaluate("again()"))
             await tab.do(expect(page.get_by_role("alert")).to_have_count(0))
             await tab.do(is_live(page))
-            assert sent[0] == f"GET {house.url}/console/actors/veza/janitor"
+            assert f"GET {house.url}/console/actors/veza/janitor" in sent
             assert not any(each.startswith("POST") for each in sent)
 
 
