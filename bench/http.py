@@ -76,9 +76,9 @@ class Server:
     port: int
     process: psutil.Process
 
-    def answers_per_cpu_second(self) -> float:
+    def answers_per_cpu_second(self, seconds: float = SECONDS) -> float:
         before = self._cpu()
-        count = answers(self.port, "/api/v1/health", connections=CONNECTIONS, seconds=SECONDS)
+        count = answers(self.port, "/api/v1/health", connections=CONNECTIONS, seconds=seconds)
         return count / (self._cpu() - before)
 
     def _cpu(self) -> float:
