@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from random import Random, SystemRandom
 from secrets import token_bytes
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import trio
@@ -93,9 +92,6 @@ from veza.store.warranties import Warranties
 from veza.supervisors import Supervisor, run_tree
 from veza.supervisors.control import Control
 from veza.supervisors.tree import TreeParts, tree
-
-if TYPE_CHECKING:
-    from veza.gateways.limits.redis import InRedis
 
 NO_KEY = "sk_not_configured"  # the client insists on one; the provider will refuse it, which is then told as such
 INGEST_SECONDS = 5.0  # for an answer of the ingest server, which is near: an encoder waits for some of them
@@ -408,9 +404,10 @@ def _alive(root: Supervisor) -> bool:
 def _checks(
     settings: Settings, database: Database, objects: Objects, meter: Meter | None, root: Supervisor, refs: Refs
 ) -> Mapping[str, Check]:
+    in_redis = settings.redis_url.get_secret_value() != ""
     return {
         "database": partial(_check_database, database),
-        "redis": _redis_check(meter),
+        "redis": partial(_check_redis, meter) if meter is not None and in_redis else _not_configured,
         "s3": partial(_check_s3, objects) if settings.s3_bucket else _not_configured,
         "ingest": partial(_check_ingest, refs) if settings.ingest_configured else _not_configured,
         "disk": partial(_check_disk, settings.veza_data_dir, _files_folder(settings)),
@@ -443,15 +440,7 @@ async def _check_s3(objects: Objects) -> CheckResult:
     return CheckResult("degraded", {"error": "the bucket cannot be reached"})
 
 
-def _redis_check(meter: Meter | None) -> Check:
-    if meter is None or isinstance(meter, InMemory):
-        return _not_configured
-    from veza.gateways.limits.redis import InRedis  # which is loaded where there is one
-
-    return partial(_check_redis, meter) if isinstance(meter, InRedis) else _not_configured
-
-
-async def _check_redis(meter: InRedis) -> CheckResult:
+async def _check_redis(meter: Meter) -> CheckResult:
     """Degraded while it is away: each process counts for itself who asks how often."""
     if meter.away:
         return CheckResult("degraded", {"error": "redis cannot be reached", "counting": "in this process"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import trio
 
@@ -16,9 +18,12 @@ CONFIG = {
 }
 
 
-def finds(status: str) -> Check:
+Found = Literal["ok", "degraded", "failed", "not_configured"]
+
+
+def finds(status: Found) -> Check:
     async def check() -> CheckResult:
-        return CheckResult(status)  # type: ignore[arg-type]
+        return CheckResult(status)
 
     return check
 
@@ -75,7 +80,7 @@ async def test_deep_health_has_the_references_shape(serve: Serve) -> None:
     ],
 )
 async def test_only_the_database_takes_the_process_down_with_it(
-    serve: Serve, database: str, ingest: str, deep: str, ready: str, status: int
+    serve: Serve, database: Found, ingest: Found, deep: str, ready: str, status: int
 ) -> None:
     served = await serve(checks={"database": finds(database), "ingest": finds(ingest)})
     with trio.fail_after(10):

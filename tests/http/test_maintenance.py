@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from types import SimpleNamespace
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -82,14 +83,14 @@ class Door:
             await open_session(tx, session)
         return self.desk.parts.tokens.access(session)
 
-    async def knock(self, method: str, path: str, who: str = "nobody", **more: object) -> httpx.Response:
+    async def knock(self, method: str, path: str, who: str = "nobody", **more: Any) -> httpx.Response:
         headers = {} if who == "nobody" else signed(await self.token(who))
         return await self.call(method, path, headers, **more)
 
-    async def call(self, method: str, path: str, headers: dict[str, str], **more: object) -> httpx.Response:
+    async def call(self, method: str, path: str, headers: dict[str, str], **more: Any) -> httpx.Response:
         """Paths from the root on."""
         url = f"{self.desk.url}{path}"
-        return await self.desk.http.request(method, url, headers=headers, **more)  # type: ignore[arg-type]
+        return await self.desk.http.request(method, url, headers=headers, **more)
 
     async def reach(self, method: str, path: str, who: str) -> tuple[httpx.Response, bytes]:
         """The answer to a request, and as much of its body as comes: a route that lacks its parts may break it off."""

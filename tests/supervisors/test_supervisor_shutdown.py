@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -20,7 +22,7 @@ async def ask(ref: Ref[Messages], message: Add | Hold | HoldLater, into: list[ob
 
 async def test_actors_stop_in_reverse_start_order(autojump_clock: MockClock) -> None:
     trace = list[str]()
-    a, b, c = (permanent(n, lambda n=n: Counter(n, trace=trace)) for n in "abc")  # type: ignore[misc]
+    a, b, c = (permanent(n, partial(Counter, n, trace=trace)) for n in "abc")
     async with run(one_for_one("veza", a, rest_for_one("money", b, c))):
         assert trace == ["start a", "start b", "start c"]
         trace.clear()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -34,7 +37,7 @@ async def crash(ref: Ref[Messages]) -> None:
 
 
 def three(trace: list[str]) -> list[Child[Messages, int]]:
-    return [permanent(name, lambda name=name: Counter(name, trace=trace)) for name in "abc"]  # type: ignore[misc]
+    return [permanent(name, partial(Counter, name, trace=trace)) for name in "abc"]
 
 
 async def settled(tree: Supervisor, *children: Child[Messages, int]) -> None:
@@ -157,9 +160,12 @@ async def _run(tree: Supervisor) -> None:
 
 @pytest.mark.parametrize(("build", "crashed", "finished"), [(permanent, 2, 2), (transient, 2, 1), (temporary, 1, 1)])
 async def test_permanent_transient_and_temporary_children_come_back_as_their_names_say(
-    build: type[Child[Messages, int]], crashed: int, finished: int, autojump_clock: MockClock
+    build: Callable[[str, Callable[[], Counter]], Child[Messages, int]],
+    crashed: int,
+    finished: int,
+    autojump_clock: MockClock,
 ) -> None:
-    one, two = build("one", Counter), build("two", Counter)  # type: ignore[call-arg]
+    one, two = build("one", Counter), build("two", Counter)
     async with run(one_for_one("veza", one, two)) as tree:
         await crash(one.ref)
         await two.ref.ask(Finish())

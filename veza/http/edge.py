@@ -123,9 +123,9 @@ class Seats:
 
     def full_for(self, path: str) -> bool:
         """Whether who asks for this is turned away."""
-        if path.startswith(NEVER_SHED):
+        if self.taken < self.limit or path.startswith(NEVER_SHED):
             return False
-        return self.taken >= self.limit + (RESERVED if path.startswith(OPERATORS) else 0)
+        return self.taken >= self.limit + RESERVED or not path.startswith(OPERATORS)
 
     def take(self, trace: Trace) -> None:
         if not trace.seated:

@@ -11,6 +11,11 @@ from veza.domain.limits import Claim, Verdict
 class Meter(Protocol):
     """Counts claims. Neither call fails: what can't be counted in one place is counted in another."""
 
+    @property
+    def away(self) -> bool:
+        """Whether it counts for this process alone, though it is there for all of them."""
+        ...
+
     async def take(self, claims: Sequence[Claim]) -> Sequence[Verdict]:
         """Allow all of the claims and count them, or refuse some and count none; a verdict on each, in their order."""
         ...

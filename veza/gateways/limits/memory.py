@@ -26,6 +26,10 @@ class InMemory:
         self._claimants = claimants
         self._kept: defaultdict[str, dict[str, float]] = defaultdict(dict)
 
+    @property
+    def away(self) -> bool:
+        return False
+
     def __len__(self) -> int:
         return sum(map(len, self._kept.values()))
 
