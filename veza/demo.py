@@ -11,10 +11,8 @@ import os
 import secrets
 import signal
 import socket
-import subprocess
 import sys
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,8 +68,6 @@ def demo(settings: Settings, ports: Ports) -> None:
 async def _run(settings: Settings, ports: Ports) -> None:
     try:
         await _present(settings, ports)
-    except* subprocess.CalledProcessError:
-        raise DemoError("one of the demo's processes ended by itself; what it said is above") from None
     except* httpx.HTTPError as failed:
         raise DemoError(f"the demo's accounts could not be made: {only(failed)}") from None
 
@@ -170,15 +166,23 @@ def _veza(*arguments: str) -> list[str]:
 
 
 async def _start(nursery: trio.Nursery, environment: dict[str, str], command: list[str]) -> None:
-    run = partial(
-        trio.run_process,
+    await nursery.start(_run_for_good, command, environment)
+
+
+async def _run_for_good(
+    command: list[str], environment: dict[str, str], *, task_status: trio.TaskStatus[trio.Process]
+) -> None:
+    """Run a process until we are told to leave. Raises DemoError if it ends before, however well."""
+    await trio.run_process(
         command,
+        check=False,
         env=environment,
         deliver_cancel=_terminate,
         # A session of its own: Ctrl-C comes to us alone, and we end the children in order.
         start_new_session=True,
+        task_status=task_status,
     )
-    await nursery.start(run)
+    raise DemoError("one of the demo's processes ended by itself; what it said is above")
 
 
 async def _terminate(process: trio.Process) -> None:

@@ -15,7 +15,7 @@ import trio
 
 from tests.conftest import Server, server_directory
 from tests.house import free_port
-from tests.processes import SECRETS, Program, answering, clean_environment, production, program, veza
+from tests.processes import SECRETS, Program, answering, clean_environment, demo, production, program, veza
 
 pytestmark = pytest.mark.slow
 
@@ -167,6 +167,19 @@ async def test_production_needs_every_secret_and_takes_no_weak_one(dsn: str, tmp
     }
     assert {name for name in needed if name not in said} == set()
     assert "s3cret" not in said
+
+
+async def test_a_demo_ends_with_any_of_its_processes_and_leaves_none_behind(data_dir: Path, tmp_path: Path) -> None:
+    environment = clean_environment() | {"VEZA_DATA_DIR": str(data_dir), "PORT": str(free_port())}
+    with trio.fail_after(120):
+        async with program(*demo(), environment=environment, cwd=tmp_path) as started:
+            await started.line("Ctrl-C ends it all.")
+            left = psutil.Process(started.pid).children(recursive=True)
+            [server] = [each for each in left if each.cmdline()[-1] == "serve"]
+            server.terminate()  # which it takes for a wish, and ends well
+            assert await started.ended() == 1
+    assert started.lines[-1] == "veza: one of the demo's processes ended by itself; what it said is above"
+    assert [each for each in left if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
 
 
 @pytest.mark.parametrize("command", ["demo", "sandbox"])
