@@ -74,7 +74,15 @@ trio.run(main)
 @dataclass(frozen=True)
 class Server:
     port: int
-    process: psutil.Process
+    process: psutil.Popen
+
+    def ask(self, line: str) -> str:
+        """Write a line to the server and read the one it answers with."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+        return str(self.process.stdout.readline())
 
     def answers_per_cpu_second(self, seconds: float = SECONDS) -> float:
         before = self._cpu()
@@ -89,10 +97,11 @@ class Server:
 @contextmanager
 def server(source: str) -> Iterator[Server]:
     """Run a server in a process of its own."""
-    process = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    process = psutil.Popen([sys.executable, "-c", source], stdin=pipe, stdout=pipe, text=True)
     try:
         assert process.stdout is not None
-        yield Server(int(process.stdout.readline().strip().rpartition(":")[2]), psutil.Process(process.pid))
+        yield Server(int(process.stdout.readline().strip().rpartition(":")[2]), process)
     finally:
         process.kill()
         process.wait()
@@ -100,7 +109,7 @@ def server(source: str) -> Iterator[Server]:
 
 @contextmanager
 def a_core_each(ours: Server) -> Iterator[None]:
-    """The server has a core to itself, and they who ask share another: they would be on other machines."""
+    """The server's loop has a core to itself, and they who ask share another: they would be on other machines."""
     me, cores = psutil.Process(), psutil.Process().cpu_affinity()
     ours.process.cpu_affinity(cores[:1])
     me.cpu_affinity(cores[1:2] or cores)
