@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from tests.faults.stage import Stage, brought_about, until
-from tests.faults.vault import FILES, Owner, Served, Vault
+from tests.faults.vault import BEGUN_BYTES, FILES, Owner, Served, Vault
 from veza.actors.janitor import Janitor
 
 pytestmark = pytest.mark.slow
@@ -46,6 +46,21 @@ async def test_a_kill_in_the_middle_of_an_upload_leaves_nothing_of_it(stage: Sta
         async with vault.serving() as served:
             await vault.assert_kept(served)
             assert set(vault.on_disk()) == before
+
+
+async def test_after_a_kill_the_whole_quota_is_there_however_much_was_coming_in(stage: Stage) -> None:
+    vault, quota = Vault(stage), 10 * BEGUN_BYTES
+    with trio.fail_after(60):
+        async with vault.serving(cloud_quota_mb=quota >> 20) as served:
+            [owner] = await vault.sign_up(served, 1)
+            async with owner.uploading(served.port, "POST", FILES), owner.uploading(served.port, "POST", FILES):
+                await brought_about(served.started, partial(until, partial(vault.drafted, 2)))
+                await served.started.kill()
+        async with vault.serving(cloud_quota_mb=quota >> 20) as served:
+            await owner.upload(served.client, bytes(quota))
+            await vault.assert_kept(served)
+            usage = await owner.call(served.client, "GET", "/cloud/usage")
+            assert (usage["used_bytes"], usage["quota_bytes"]) == (quota, quota)
 
 
 # -- at the steps of a write's end: five owners, each with the second version of a file and a snapshot of its first ----

@@ -210,10 +210,10 @@ class Vault:
         return self.stage.directory / "var" / "objects"
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Served]:
+    async def serving(self, **settings: float) -> AsyncIterator[Served]:
         """A `veza serve` that answers. What an earlier one sent to the database is through before it looks."""
         await until(self.stage.quiet)
-        environment = self.stage.environment()
+        environment = self.stage.environment(**settings)
         port = int(environment["PORT"])
         url = f"http://127.0.0.1:{port}"
         async with program(*veza("serve"), environment=environment, cwd=self.stage.directory) as started:

@@ -102,8 +102,11 @@ async def test_bytes_that_a_file_and_its_snapshots_share_are_counted_once(attic:
     assert await attic.rows.usage(ann) == Usage(200, 2, 0), "two files with the same bytes are two"
     assert await attic.keep(file) == await attic.keep(file) == 1
     assert await attic.rows.usage(ann) == Usage(200, 2, 1)
-    assert await attic.rows.usage(ann, without=file.id) == Usage(200, 2, 1), "its snapshot would stay"
-    assert await attic.rows.usage(ann, without=other.id) == Usage(100, 2, 1)
+    assert await attic.rows.room(ann, QUOTA) == 800
+    assert await attic.rows.room(ann, QUOTA, instead_of=file.id) == 800, "its snapshot would stay"
+    assert await attic.rows.room(ann, QUOTA, instead_of=other.id) == 900
+    assert await attic.rows.room(ann, 50) == 0
+    assert await attic.rows.room(ann, 50, instead_of=other.id) == 100, "less is always well"
     await attic.replace(file, "two", 50)
     assert await attic.rows.usage(ann) == Usage(250, 2, 1)
     await attic.restore(file, 1)

@@ -137,6 +137,11 @@ def check_quota(before: Usage, after: Usage, quota_bytes: int) -> None:
         raise no_room()
 
 
+def room_left(usage: Usage, others: Usage, quota_bytes: int) -> int:
+    """How many bytes may come to what ``others`` are of all that is kept, by the same rule."""
+    return max(quota_bytes, usage.used_bytes) - others.used_bytes
+
+
 def check_new_file(files: int) -> None:
     """Raises Conflict when somebody has as many files as one may have."""
     if files >= MAX_FILES:

@@ -31,6 +31,7 @@ from veza.http.deadline import DEFAULT_SECONDS
 from veza.http.lately import LatelyAdmins
 from veza.http.metrics import Exposition
 from veza.http.proxies import Networks
+from veza.http.rooms import Rooms
 from veza.http.states import States
 from veza.http.tokens import Tokens
 from veza.http.watches import Watches
@@ -233,6 +234,8 @@ class Parts:
     """The event loop's: how late it is. Whoever runs the app has it beat."""
     watches: Watches = field(default_factory=Watches)
     """How many pages of the console are watched, by whom."""
+    rooms: Rooms = field(default_factory=Rooms)
+    """What of whose cloud files is coming in."""
     exposition: Exposition = field(default_factory=Exposition)
     """What is measured of requests, and how all that is measured is told."""
     outbox: Outbox | None = field(default_factory=lambda: None)

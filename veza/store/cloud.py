@@ -29,6 +29,7 @@ from veza.domain.cloud import (
     no_share,
     no_version,
     replace_content,
+    room_left,
     snapshot,
 )
 from veza.domain.ids import NewId
@@ -139,10 +140,17 @@ class CloudRows:
             if await tx.execute(gone, file_id, owner_id) == "DELETE 0":
                 raise no_file()
 
-    async def usage(self, owner_id: UUID, *, without: UUID | None = None) -> Usage:
-        """What somebody keeps; ``without`` names a file that is about to hold something else."""
+    async def usage(self, owner_id: UUID) -> Usage:
+        """What somebody keeps."""
         async with self._db.snapshot() as moment:
-            return await _usage(moment, owner_id, without)
+            return await _usage(moment, owner_id)
+
+    async def room(self, owner_id: UUID, quota_bytes: int, *, instead_of: UUID | None = None) -> int:
+        """How many bytes a new file may have now; ``instead_of`` names one that is about to hold something else."""
+        async with self._db.snapshot() as moment:
+            usage = await _usage(moment, owner_id)
+            others = usage if instead_of is None else await _usage(moment, owner_id, instead_of)
+        return room_left(usage, others, quota_bytes)
 
     # -- snapshots ----------------------------------------------------------------------------------------------------
 

@@ -56,6 +56,14 @@ class Locker:
 
     async def announce(self, by: Pair, method: str, path: str, length: int) -> str:
         """The answer to an upload of which the head alone is sent."""
+        async with self.uploading(by, method, path, length) as stream:
+            return await answer_on(stream)
+
+    @asynccontextmanager
+    async def uploading(
+        self, by: Pair, method: str, path: str, length: int, begun: bytes | None = None
+    ) -> AsyncIterator[trio.SocketStream]:
+        """An upload that says how long it is, with so much of its file sent; without any, its head alone."""
         head = (
             f"{method} /api/v1{path} HTTP/1.1",
             "Host: veza",
@@ -65,10 +73,11 @@ class Locker:
             "Connection: close",
             "\r\n",
         )
+        form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
         url = httpx.URL(self.desk.url)
         async with await trio.open_tcp_stream(url.host, url.port or 80) as stream:
-            await stream.send_all("\r\n".join(head).encode())
-            return b"".join([chunk async for chunk in stream]).decode()
+            await stream.send_all("\r\n".join(head).encode() + (b"" if begun is None else form + begun))
+            yield stream
 
     async def kept(self, by: Pair, content: bytes = b"RIFF", name: str = "take.wav") -> Json:
         made: Json = data(await self.upload(by, content, name))
@@ -100,6 +109,11 @@ async def open_locker(db: Database, folder: Path, **settings: Any) -> AsyncItera
         more = {"cloud": CloudRows(db), "objects": objects, "links": links, "orphans": Orphans(db)}
         async with open_desk(db, more=more, people=people, **limits | settings) as desk:
             yield Locker(desk, folder)
+
+
+async def answer_on(stream: trio.SocketStream) -> str:
+    """All that comes until the other side closes."""
+    return b"".join([chunk async for chunk in stream]).decode()
 
 
 def nobody() -> UUID:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.house import running_house
-from tests.http.desk import refusal
-from tests.http.routes.locker import FILES, QUOTA, Locker, Part, nobody, open_locker
+from tests.house import House, running_house
+from tests.http.desk import Pair, refusal
+from tests.http.routes.locker import FILES, QUOTA, Locker, Part, answer_on, nobody, open_locker
 from tests.shop import Json, data
+from veza.gateways.objects import PIECE_BYTES
+from veza.http.uploads import FRAMING_BYTES
 from veza.store.bridge import Database
 
 
@@ -265,6 +267,60 @@ async def test_twenty_uploads_at_once_do_not_exceed_the_quota(locker: Locker) ->
     assert sorted(answers) == [(201, "")] * 3 + [(413, "quota_exceeded")] * 17
     assert len(locker.objects()) == 3  # what was refused once it was here is not left to the janitor
     assert await locker.used(ann) == (900, 3, 0)
+
+
+async def test_uploads_under_way_take_together_no_more_of_the_disk_than_is_left(db: Database, tmp_path: Path) -> None:
+    room, each = 4 * PIECE_BYTES, 2 * PIECE_BYTES
+    refused: list[str] = []
+    enough = trio.Event()
+
+    async def upload(locker: Locker, by: Pair) -> None:
+        async with locker.uploading(by, "POST", FILES, room, bytes(each)) as stream:
+            refused.append(await answer_on(stream))
+        if len(refused) == 12 - room // each:
+            enough.set()
+
+    with trio.fail_after(30):
+        async with open_locker(db, tmp_path / "objects", cloud_quota_bytes=room) as locker, trio.open_nursery() as many:
+            ann = await locker.desk.sign_up("ann")
+            for _ in range(12):
+                many.start_soon(upload, locker, ann)
+            await enough.wait()
+            assert sum(path.stat().st_size for path in locker.objects()) <= room
+            assert all('"code":"quota_exceeded"' in answer for answer in refused)
+            many.cancel_scope.cancel()
+
+
+async def test_an_upload_is_refused_midway_once_another_has_taken_its_room(locker: Locker) -> None:
+    ann = await locker.desk.sign_up("ann")
+    async with locker.uploading(ann, "POST", FILES, FRAMING_BYTES + 600, b"x" * 500) as stream:
+        assert (await locker.upload(ann, b"z" * 500)).status_code == 201
+        await stream.send_all(b"y")
+        answer = await answer_on(stream)
+    assert answer.startswith("HTTP/1.1 413 ")
+    assert '"code":"quota_exceeded"' in answer
+    assert len(locker.objects()) == 1
+    assert await locker.used(ann) == (500, 1, 0)
+
+
+async def test_the_quota_holds_over_several_processes(dsn: str, tmp_path: Path) -> None:
+    answers: list[tuple[int, str]] = []
+    with trio.fail_after(60):
+        async with (
+            running_house(dsn, tmp_path / "one", cloud_quota_mb=1) as one,
+            running_house(dsn, tmp_path / "two", cloud_quota_mb=1, jwt_secret=one.settings.jwt_secret) as two,
+        ):
+            ann = await one.sign_up("ann")
+
+            async def upload(house: House, number: int) -> None:
+                answer = await house.post(FILES, ann, files={"file": ("a", bytes([number]) * 300_000)})
+                answers.append((201, "") if answer.status_code == 201 else refusal(answer))
+
+            async with trio.open_nursery() as nursery:
+                for number in range(12):
+                    nursery.start_soon(upload, (one, two)[number % 2], number)
+            assert sorted(answers) == [(201, "")] * 3 + [(413, "quota_exceeded")] * 9
+            assert data(await two.get("/cloud/usage", ann))["used_bytes"] == 900_000
 
 
 async def test_an_upload_has_a_limit_of_its_own(db: Database, tmp_path: Path) -> None:

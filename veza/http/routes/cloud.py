@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -27,7 +28,6 @@ from veza.domain.cloud import (
     check_name,
     check_new_file,
     new_file,
-    no_room,
     rename,
 )
 from veza.domain.errors import Invalid
@@ -43,6 +43,7 @@ from veza.http.fields import checked
 from veza.http.paging import Paging
 from veza.http.parts import parts
 from veza.http.refusals import refuses
+from veza.http.rooms import Room
 from veza.http.routes.objects import DownloadLinkOut, link_to
 from veza.http.routes.products import UPLOAD_SECONDS, UploadForm
 from veza.http.uploads import FRAMING_BYTES, Upload, keeping, receive_file
@@ -143,7 +144,7 @@ class Incoming:
     Raises TooLarge (`quota_exceeded`), and Invalid for a field that is not right: then nothing of it is kept.
     """
 
-    def __init__(self, upload: Upload, room: int, *, named: bool) -> None:
+    def __init__(self, upload: Upload, room: Room, *, named: bool) -> None:
         self._upload = upload
         self._room = room
         self._named = named
@@ -160,9 +161,7 @@ class Incoming:
             if self._named and not self.name:
                 raise Invalid("The file needs a name.", field="file") from None
             raise
-        self._room -= len(chunk)
-        if self._room < 0:
-            raise no_room()
+        await self._room.take(len(chunk))
         return chunk
 
     @property
@@ -183,16 +182,21 @@ class Incoming:
 
 
 @asynccontextmanager
-async def _received(room: int, *, named: bool) -> AsyncIterator[tuple[str, Content]]:
-    """The name and the content of the upload in hand, for which there is so much room, for the block to keep."""
+async def _received(
+    owner_id: UUID, quota: int, *, named: bool, instead_of: UUID | None = None
+) -> AsyncIterator[tuple[str, Content]]:
+    """The name and the content of the upload in hand, as far as there is room for it, for the block to keep."""
     usual = parts().settings.deadline_seconds
-    if (request.content_length or 0) > room + FRAMING_BYTES:
-        raise no_room()
-    renew(UPLOAD_SECONDS)
-    incoming = Incoming(await receive_file(UploadLimits(parts().settings.upload_max_bytes)), room, named=named)
-    async with keeping(incoming) as stored:
-        renew(usual)
-        yield incoming.name, Content(stored.key, stored.size_bytes, incoming.content_type)
+    look = partial(parts().cloud.room, owner_id, quota, instead_of=instead_of)
+    announced = (request.content_length or 0) - FRAMING_BYTES
+    async with parts().rooms.room(owner_id, look, announced) as room:
+        renew(UPLOAD_SECONDS)
+        incoming = Incoming(await receive_file(UploadLimits(parts().settings.upload_max_bytes)), room, named=named)
+        async with keeping(incoming) as stored:
+            room.ended()
+            renew(usual)
+            yield incoming.name, Content(stored.key, stored.size_bytes, incoming.content_type)
+        room.kept()
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -211,9 +215,8 @@ async def post_file() -> tuple[Envelope[CloudFileOut], int]:
     """
     parts().flags().check(Flag.UPLOADS)
     owner_id, quota = caller().user.id, parts().settings.cloud_quota_bytes
-    usage = await parts().cloud.usage(owner_id)
-    check_new_file(usage.files)  # and again, with the quota, once it is here
-    async with _received(max(quota - usage.used_bytes, 0), named=True) as (name, content):
+    check_new_file((await parts().cloud.usage(owner_id)).files)  # and again, with the quota, once it is here
+    async with _received(owner_id, quota, named=True) as (name, content):
         file = new_file(owner_id, name, content, id=parts().new_id(), now=parts().clock())
         await parts().cloud.add(file, quota)
     return _answer(file), 201
@@ -318,8 +321,7 @@ async def put_content(file_id: UUID) -> Envelope[CloudFileOut]:
     parts().flags().check(Flag.UPLOADS)
     owner_id, quota = caller().user.id, parts().settings.cloud_quota_bytes
     await parts().cloud.get(owner_id, file_id)
-    usage = await parts().cloud.usage(owner_id, without=file_id)
-    async with _received(max(quota - usage.used_bytes, 0), named=False) as (_, content):
+    async with _received(owner_id, quota, named=False, instead_of=file_id) as (_, content):
         file = await parts().cloud.replace(owner_id, file_id, content, quota, parts().clock())
     return _answer(file)
 
