@@ -44,6 +44,14 @@ def test_what_is_decided_is_decided_once(action: Action) -> None:
         assert refused.value.code == "already_decided"
 
 
+@pytest.mark.parametrize("action", Action)
+def test_nobody_decides_about_themself(action: Action) -> None:
+    with pytest.raises(Conflict) as refused:
+        decide(REPORT, action, "", by=BOB, now=NOON)
+    assert refused.value.code == "own_content"
+    assert decide(REPORT, action, "", by=ANN, now=NOON).decided_by == ANN, "its reporter may"
+
+
 def test_nobody_reports_themself() -> None:
     check_not_own(BOB, ANN)
     with pytest.raises(Conflict) as refused:

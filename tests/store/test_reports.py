@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -236,13 +237,30 @@ async def test_a_ban_that_is_refused_decides_nothing(court: Court) -> None:
     report = await court.report(court.root)
     other = await court.report(court.bob)
     with pytest.raises(Conflict) as refused:
-        await court.decide(report, Action.BAN)
+        await court.decide(report, Action.BAN, by=court.ann)  # who is no admin, so that the other is the last
     assert refused.value.code == "last_admin"
     with pytest.raises(Invalid):
         await court.decide(other, Action.BAN, until=court.people.clock() - timedelta(days=1))
     assert await court.listed(status=ReportStatus.PENDING) == ([report.id, other.id], 2)
     assert await court.audited() == []
     assert await court.told(court.ann) == []
+
+
+async def test_a_report_about_an_admin_waits_until_another_decides_it(court: Court) -> None:
+    reports = [
+        await court.report(court.root),
+        await court.report(court.root, content_type=ContentType.TRACK, content_id=UUID(int=7)),
+    ]
+    for report, action in product(reports, Action):
+        with pytest.raises(Conflict) as refused:
+            await court.decide(report, action)
+        assert refused.value.code == "own_content"
+    assert await court.listed(status=ReportStatus.PENDING) == ([report.id for report in reports], 2)
+    assert (await court.audited(), await court.told(court.ann)) == ([], [])
+    other = await court.sign_up("other", Role.ADMIN)
+    for report in reports:
+        assert (await court.decide(report, Action.DISMISS, by=other)).report.decided_by == other.id
+    assert [actor for actor, *_ in await court.audited()] == [other.id] * 2
 
 
 async def test_of_two_who_decide_at_once_one_does(court: Court) -> None:

@@ -114,9 +114,11 @@ def check_decision(action: Action, note: str, until: datetime | None) -> None:
 
 
 def decide(report: Report, action: Action, note: str, *, by: UUID | None, now: datetime) -> Report:
-    """The report once it is decided. Raises Conflict for one that was."""
+    """The report once it is decided. Raises Conflict for one that was, and for one about who decides."""
     if report.status is not ReportStatus.PENDING:
         raise Conflict(f"This report was {report.status} before.", code="already_decided")
+    if report.owner_id == by:
+        raise Conflict("This report is about you, or what is yours: another admin decides it.", code="own_content")
     return replace(report, status=NEXT[action], action=action, note=note, decided_by=by, decided_at=now)
 
 

@@ -145,7 +145,8 @@ class Reports:
     ) -> Seen:
         """Decide a report, and do what that means for whose content it is; all of it or nothing.
 
-        Raises NotFound, Conflict for one that was decided, and what `veza.store.bans.ban` raises.
+        Raises NotFound, Conflict for one that was decided or is about who decides, and what `veza.store.bans.ban`
+        raises.
         """
         async with self._db.transaction() as tx:
             before = await _hold(tx, report_id)

@@ -167,8 +167,8 @@ async def test_with_both_each_form_does_what_it_says(desk: Desk) -> None:
 async def test_what_a_form_did_is_seen_by_the_api_and_is_in_the_audit(desk: Desk) -> None:
     session = await desk.session(desk.admin)
     token, key = desk.tokens.console(session), desk.tokens.form_key(session.id)
-    report = {"content_type": "user", "content_id": desk.admin.id, "reason": "A test."}
-    about = data(await desk.house.post("/reports", desk.user, json=report))["id"]
+    report = {"content_type": "user", "content_id": desk.user.id, "reason": "A test."}
+    about = data(await desk.house.post("/reports", desk.admin, json=report))["id"]
     sales = Sales(desk.db)
     transfer = await sales.sale(await sales.seller(), held="banned")  # which an admin may make their own
 
@@ -293,6 +293,21 @@ async def test_who_may_not_come_in_has_no_session_of_it(desk: Desk) -> None:
     assert shop.run("SELECT count(*) FROM sessions") == before
 
 
+async def test_there_is_no_form_to_decide_what_is_about_oneself(desk: Desk) -> None:
+    session = await desk.session(desk.admin)
+    token, key = desk.tokens.console(session), {"key": desk.tokens.form_key(session.id)}
+    report = {"content_type": "user", "content_id": desk.admin.id, "reason": "A test."}
+    about = data(await desk.house.post("/reports", desk.user, json=report))["id"]
+    shown = await desk.ask("GET", "/console/moderation", token)
+    assert "This is about you: another admin decides it." in shown.text
+    assert f"/console/moderation/{about}" not in shown.text
+    refused = await desk.ask("POST", f"/console/moderation/{about}", token, data={"action": "dismiss"} | key)
+    assert refused.status_code == 409
+    assert "This report is about you" in refused.text
+    [pending] = data(await desk.house.get("/admin/reports", desk.admin))["reports"]
+    assert pending["id"] == about
+
+
 async def test_pages_run_nothing_but_our_own_files_whatever_stands_in_them(desk: Desk) -> None:
     evil = "<script>alert(1)</script>"
     report = {"content_type": "user", "content_id": desk.admin.id, "reason": evil}
@@ -366,8 +381,8 @@ async def test_an_error_says_that_nothing_was_changed_only_where_that_is_known(
 async def test_a_form_that_is_refused_says_why_on_its_page_and_keeps_what_was_written(desk: Desk) -> None:
     session = await desk.session(desk.admin)
     token, key = desk.tokens.console(session), {"key": desk.tokens.form_key(session.id)}
-    report = {"content_type": "user", "content_id": desk.admin.id, "reason": "A test."}
-    about = data(await desk.house.post("/reports", desk.user, json=report))["id"]
+    report = {"content_type": "user", "content_id": desk.user.id, "reason": "A test."}
+    about = data(await desk.house.post("/reports", desk.admin, json=report))["id"]
     sales = Sales(desk.db)
     transfer = await sales.sale(await sales.seller(), held="admin")
     written = "Wait for <the> label."

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import trio
@@ -25,6 +26,7 @@ from veza.http.drawing import lasting, line, measured, millis, money, size, temp
 from veza.http.events import HEARTBEAT_SECONDS
 from veza.store.errors import DatabaseUnavailable
 
+ROOT = UUID(int=3)
 FOLDER = Path(pages.__file__).parents[1] / "templates" / "console"
 
 
@@ -33,7 +35,7 @@ def tiles(**values: str) -> Content:
 
 
 def test_a_row_that_stays_as_it_is_is_not_drawn_again() -> None:
-    drawing = Drawing(Forms("key"))
+    drawing = Drawing(Forms("key", ROOT))
     assert set(drawing.whole(tiles(due="1", held="2"))) == {"tiles"}
     assert drawing.changes(tiles(due="1", held="2")) == {}
     changed = drawing.changes(tiles(due="1", held="3"))
@@ -42,7 +44,7 @@ def test_a_row_that_stays_as_it_is_is_not_drawn_again() -> None:
 
 
 def test_rows_that_come_go_and_move_are_told_by_their_order() -> None:
-    drawing = Drawing(Forms("key"))
+    drawing = Drawing(Forms("key", ROOT))
     drawing.whole(tiles(due="1", held="2"))
     come = drawing.changes(tiles(dead="0", due="1", held="2"))["tiles"]
     assert (list(come["rows"]), come["order"]) == (["dead"], ["dead", "due", "held"])
@@ -50,18 +52,18 @@ def test_rows_that_come_go_and_move_are_told_by_their_order() -> None:
 
 
 def test_who_comes_without_having_seen_anything_is_sent_everything() -> None:
-    changed = Drawing(Forms("key")).changes(tiles(due="1"))["tiles"]
+    changed = Drawing(Forms("key", ROOT)).changes(tiles(due="1"))["tiles"]
     assert (list(changed["rows"]), changed["order"]) == (["due"], ["due"])
 
 
 def test_who_comes_back_is_told_of_a_region_in_which_there_is_nothing_any_more() -> None:
-    drawing = Drawing(Forms("key"))
+    drawing = Drawing(Forms("key", ROOT))
     assert drawing.changes({"tiles": []}) == {"tiles": {"rows": {}, "order": []}}
     assert drawing.changes({"tiles": []}) == {}
 
 
 def test_what_people_wrote_is_text_in_a_row() -> None:
-    drawn = Drawing(Forms("key")).whole(tiles(**{"<b>": "<script>"}))["tiles"]
+    drawn = Drawing(Forms("key", ROOT)).whole(tiles(**{"<b>": "<script>"}))["tiles"]
     assert "<script>" not in drawn
     assert "&lt;script&gt;" in drawn
 
@@ -102,7 +104,7 @@ def test_on_a_phone_each_cell_is_called_what_its_column_is() -> None:
 
 
 def test_what_was_written_is_kept_in_the_form_that_was_refused_and_in_no_other() -> None:
-    forms = Forms("key", "/console/moderation/1", {"reason": "<Take it down.>"})
+    forms = Forms("key", ROOT, "/console/moderation/1", {"reason": "<Take it down.>"})
     assert forms.kept("/console/moderation/1", "reason") == "<Take it down.>"
     assert forms.kept("/console/moderation/1", "until") == ""
     assert forms.kept("/console/moderation/2", "reason") == ""
@@ -131,7 +133,7 @@ class Scene:
 
     def watched(self) -> Watching:
         return Watching(
-            self.look, Drawing(Forms("key")), 2.0, place=nullcontext(), ending=self.ending, still=self.still
+            self.look, Drawing(Forms("key", ROOT)), 2.0, place=nullcontext(), ending=self.ending, still=self.still
         )
 
 
@@ -189,7 +191,7 @@ async def test_asking_who_looks_takes_nothing_of_the_time_for_the_look(autojump_
         await trio.sleep(LOOK_SECONDS - 0.1)
         return tiles(due="1")
 
-    watching = Watching(look, Drawing(Forms("key")), 2.0, place=nullcontext(), ending=scene.ending, still=still)
+    watching = Watching(look, Drawing(Forms("key", ROOT)), 2.0, place=nullcontext(), ending=scene.ending, still=still)
     await anext(watching)
     assert read(await anext(watching))[0] == "changes"
 

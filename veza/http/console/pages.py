@@ -125,7 +125,7 @@ async def get_live(name: str) -> Response:
     return event_response(
         Watching(
             shown.looking(request.args.to_dict()),
-            Drawing(Forms(form_key())),
+            Drawing(Forms(form_key(), caller().id)),
             shown.every,
             place=have.watches.of(caller().id),
             ending=have.stopping,
@@ -135,7 +135,7 @@ async def get_live(name: str) -> Response:
 
 
 async def _shown(name: str, args: Mapping[str, str]) -> Response:
-    return page(_drawn(name, args, await settled(PAGES[name].looking(args)), Forms(form_key())))
+    return page(_drawn(name, args, await settled(PAGES[name].looking(args)), Forms(form_key(), caller().id)))
 
 
 def _drawn(
@@ -200,5 +200,5 @@ async def _refused(name: str, args: Mapping[str, str], error: Exception) -> Resp
         return None
     await errors.answer(error)
     told = errors.describe(error)
-    forms = Forms(form_key(), request.path, fields)
+    forms = Forms(form_key(), caller().id, request.path, fields)
     return page(_drawn(name, args, content, forms, told), told.status, told.headers)

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final
+from uuid import UUID
 
 import structlog
 import trio
@@ -42,9 +43,13 @@ Content = Mapping[str, Sequence[Row]]
 
 @dataclass(frozen=True)
 class Forms:
-    """What a page's forms carry: their session's key and, in the one that was refused, what was written in it."""
+    """What a page's forms carry: their session's key and, in the one that was refused, what was written in it.
+
+    ``who`` looks at them: there is no form for what they may not do.
+    """
 
     key: str
+    who: UUID
     refused: str = ""
     """Where that one was sent."""
     written: Mapping[str, str] = field(default_factory=dict)

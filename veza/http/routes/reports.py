@@ -171,13 +171,14 @@ async def get_reports(query_args: ReportsQuery) -> Envelope[ReportsOut]:
 @admin_only
 @validate_request(ResolveBody)
 @validate_response(Envelope[SeenReportOut])
-@refuses("already_decided", "own_account", "last_admin")
+@refuses("already_decided", "own_content", "last_admin")
 async def resolve(report_id: UUID, data: ResolveBody) -> Envelope[SeenReportOut]:
     """Decide a report, once; audited.
 
     `dismiss`: nothing is wrong. `resolve`: it has been seen to. `warn` tells whose content it is, with `reason`; `ban`
     bans them, as `POST /admin/users/:id/ban` does, and is refused as that is: nothing is decided then. The reporter is
-    told that it was looked into, whose content it is never who reported it.
+    told that it was looked into, whose content it is never who reported it. Nobody decides a report about themself or
+    what is theirs, whatever the decision: another admin does, and until there is one it waits.
     """
     check_decision(data.action, data.reason, data.until)
     decided = await parts().reports.decide(
