@@ -26,7 +26,8 @@ from veza.domain.gear import warranty_news
 from veza.domain.orders import CartLine
 from veza.domain.reviews import respond
 from veza.domain.streams import draft
-from veza.store.accounts import LAST_ADMIN, Accounts
+from veza.store.accounts import Accounts
+from veza.store.admins import ADMINS
 from veza.store.bridge import Database
 from veza.store.catalog import Catalog
 from veza.store.cloud import CloudRows
@@ -221,7 +222,7 @@ async def test_of_two_erasures_at_once_one_is_done_and_the_other_finds_nobody(le
 async def test_of_the_last_two_admins_who_go_at_once_one_stays(leaver: Leaver) -> None:
     other = replace(leaver, id=await leaver.market.user())
     await leaver.market.run("UPDATE users SET role = 'admin' WHERE id IN ($1, $2)", leaver.id, other.id)
-    async with held(leaver.db, "SELECT pg_advisory_xact_lock($1)", LAST_ADMIN) as queue:
+    async with held(leaver.db, "SELECT pg_advisory_xact_lock($1)", ADMINS) as queue:
         await queue.join("one", leaver.erase)
         await queue.join("other", other.erase)
     assert isinstance(queue.answers["one"], Erasure)

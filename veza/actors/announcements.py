@@ -17,7 +17,7 @@ from veza.store.errors import StoreError
 
 
 class Rows(switches.Rows[Announcements], Protocol):
-    """The rows. Changes raise StoreError; `delete` raises NotFound."""
+    """The rows. Changes raise StoreError and Forbidden; `delete` raises NotFound."""
 
     async def add(self, announcement: Announcement, by: By) -> Announcements: ...
     async def delete(self, announcement_id: UUID, by: By) -> Announcements: ...

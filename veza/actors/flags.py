@@ -9,18 +9,19 @@ from veza.actors import switches
 from veza.actors.core import Ask, Ref
 from veza.actors.switches import Keeper, Reload
 from veza.domain.audit import By
+from veza.domain.errors import Refusal
 from veza.domain.flags import UNKNOWN, Flag, Flags
 from veza.store.errors import StoreError
 
 
 class Rows(switches.Rows[Flags], Protocol):
-    """The rows. `switch` raises StoreError."""
+    """The rows. `switch` raises StoreError, Forbidden."""
 
     async def switch(self, flag: Flag, enabled: bool, by: By) -> Flags: ...
 
 
 @dataclass(frozen=True, slots=True)
-class SwitchFlag(Ask[Flags | StoreError]):
+class SwitchFlag(Ask[Flags | StoreError | Refusal]):
     flag: Flag
     enabled: bool
     by: By
@@ -33,7 +34,7 @@ FlagsRef = Ref[Messages, Flags]
 async def switch(ref: FlagsRef, flag: Flag, *, enabled: bool, by: By) -> Flags:
     """Throw a switch: this process goes by it when this returns, the others within a second.
 
-    Raises StoreError, and what an ask raises.
+    Raises StoreError, Forbidden, and what an ask raises.
     """
     return switches.known(await ref.ask(SwitchFlag(flag, enabled, by)))
 

@@ -9,18 +9,19 @@ from veza.actors import switches
 from veza.actors.core import Ask, Ref
 from veza.actors.switches import Keeper, Reload
 from veza.domain.audit import By
+from veza.domain.errors import Refusal
 from veza.domain.maintenance import UNKNOWN, Maintenance, MaintenanceChange
 from veza.store.errors import StoreError
 
 
 class Rows(switches.Rows[Maintenance], Protocol):
-    """The row. `switch` raises StoreError."""
+    """The row. `switch` raises StoreError, Forbidden."""
 
     async def switch(self, change: MaintenanceChange, by: By) -> Maintenance: ...
 
 
 @dataclass(frozen=True, slots=True)
-class SwitchMaintenance(Ask[Maintenance | StoreError]):
+class SwitchMaintenance(Ask[Maintenance | StoreError | Refusal]):
     change: MaintenanceChange
     by: By
 
@@ -32,7 +33,7 @@ MaintenanceRef = Ref[Messages, Maintenance]
 async def switch(ref: MaintenanceRef, change: MaintenanceChange, by: By) -> Maintenance:
     """Switch it: this process goes by it when this returns, the others within a second.
 
-    Raises StoreError, and what an ask raises.
+    Raises StoreError, Forbidden, and what an ask raises.
     """
     return switches.known(await ref.ask(SwitchMaintenance(change, by)))
 

@@ -138,6 +138,8 @@ class Payer(QueueWorker[Messages, Claim, Outcome, Decision, Transfer]):
             if isinstance(claim, Refusal):
                 return claim
             recorded = await self.attempt(Held(claim, since), self.step)
+        except Refusal as refused:
+            return refused
         except StoreError as away:
             log.warning("queue_store_away", queue=self.queue, error=str(away))
             recorded = None

@@ -105,8 +105,8 @@ class Reconciler(Actor[Messages, ReconcilerView]):
     async def _asked(self, by: By) -> Reconciliation | Refusal:
         try:
             return await self._reconcile(by)
-        except Unavailable as away:
-            return away
+        except Refusal as refused:
+            return refused
         except StoreError as away:
             log.warning("reconciler_store_away", error=str(away))
             return Unavailable("The reconciliation could not be recorded now; try again.")

@@ -24,11 +24,15 @@ MONTHS_AHEAD: Final = 2  # made before they begin: whoever makes them may be dow
 
 @dataclass(frozen=True)
 class By:
-    """``user_id`` is null for the command line and the system itself."""
+    """``user_id`` is null for the command line and the system itself.
+
+    ``as_admin``: what they do is theirs to do as an admin, and is not done if they are none by then.
+    """
 
     user_id: UUID | None
     request_id: str | None = None
     address: str | None = None
+    as_admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ So a session that was ended, a ban or a promotion acts at the next request, not 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Final, ParamSpec, TypeVar, cast
 from uuid import UUID
@@ -63,7 +63,12 @@ def caller_if_any() -> Caller | None:
 
 
 def by() -> By:
-    """The caller, as the audit names them."""
+    """The caller, as the audit names them: an admin does as one what they do, but for `in_person`."""
+    return replace(in_person(), as_admin=caller().is_admin)
+
+
+def in_person() -> By:
+    """The caller, as the audit names them in what everyone may do for themself."""
     return By(caller().id, trace().request_id, request.remote_addr)
 
 

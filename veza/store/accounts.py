@@ -19,6 +19,7 @@ from veza.domain.bans import Banned, Standing
 from veza.domain.errors import Conflict, NotFound
 from veza.domain.ids import NewId
 from veza.store import audit
+from veza.store.admins import is_last_admin
 from veza.store.banned import BAN_COLUMNS, ban_in
 from veza.store.bridge import Database, Record, Transaction
 from veza.store.patterns import containing
@@ -40,14 +41,6 @@ CREDENTIALS: Final = f"SELECT {USER_COLUMNS}, u.password_hash FROM users u WHERE
 
 HOLD_HASH: Final = f"SELECT {BAN_COLUMNS} FROM users u WHERE u.id = $1 AND u.password_hash = $2 FOR NO KEY UPDATE"
 SET_HASH: Final = "UPDATE users SET password_hash = $2 WHERE id = $1"
-
-LAST_ADMIN: Final = 0x76657A62  # the key of an advisory lock; any number no other use of ours has
-# Whether a user is the last admin, as a row or none. Who is banned is no admin meanwhile.
-IS_LAST_ADMIN: Final = """
-users WHERE id = $1 AND role = 'admin' AND NOT EXISTS (
-    SELECT FROM users AS other WHERE other.role = 'admin' AND other.id <> $1 AND other.banned_until > now() IS NOT TRUE
-)
-"""
 
 TAKEN: Final = {
     "users_username_key": ("This username is taken.", "username"),
@@ -207,20 +200,6 @@ async def hold_user(tx: Transaction, user_id: UUID) -> Standing:
 
 def standing_in(row: Record) -> Standing:
     return Standing(user_in(row), ban_in(row))
-
-
-async def is_last_admin(tx: Transaction, user_id: UUID) -> bool:
-    """Whether nobody else is an admin who may sign in, which then stays so. With that user's row held."""
-    await hold_admins(tx)
-    return bool(await tx.fetchval(f"SELECT EXISTS (SELECT FROM {IS_LAST_ADMIN})", user_id))
-
-
-async def hold_admins(tx: Transaction) -> None:
-    """Let nobody else make an admin no admin before the transaction is over, so that one is left (`IS_LAST_ADMIN`).
-
-    For whoever is about to do so, with that user's row held.
-    """
-    await tx.execute("SELECT pg_advisory_xact_lock($1)", LAST_ADMIN)
 
 
 def _where(wanted: Wanted) -> tuple[str, list[object]]:

@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from veza.domain.audit import By, Entry, Place, Wanted, months_over, months_wanted
+from veza.store.admins import check_still_admin
 from veza.store.bridge import Database, Record, Transaction
 from veza.store.errors import TryAgain
 from veza.store.patterns import beginning
@@ -54,7 +55,14 @@ class Unwritable(Exception):  # noqa: N818 - named for what the caller learns
 async def write(
     tx: Transaction, entry_id: UUID, by: By, action: str, resource: str, details: Mapping[str, object]
 ) -> None:
-    """Write one row. ``details`` must hold no secret, and of people no more than identifiers and an admin's reason."""
+    """Write one row. ``details`` must hold no secret, and of people no more than identifiers and an admin's reason.
+
+    What somebody does as an admin stands or falls with their being one at this moment: their request was let in
+    earlier. So it comes after whatever else the transaction waits for. Raises Forbidden and TryAgain
+    (`check_still_admin`).
+    """
+    if by.as_admin:
+        await check_still_admin(tx, by.user_id)
     await tx.execute(
         "INSERT INTO audit_entries (id, actor_id, action, resource, request_id, address, details)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7)",

@@ -16,7 +16,8 @@ from veza.domain.audit import By
 from veza.domain.bans import Ban, Standing, ban_news, check_may_ban, check_may_lift, lift_news
 from veza.domain.ids import NewId
 from veza.store import audit
-from veza.store.accounts import hold_user, is_last_admin
+from veza.store.accounts import hold_user
+from veza.store.admins import is_last_admin
 from veza.store.bridge import Database, Transaction
 from veza.store.notifications import notify
 from veza.store.payouts import hold_banned, release_unbanned
@@ -55,9 +56,9 @@ class Bans:
             check_may_lift(before.ban)
             await tx.execute(LIFT, user_id)
             released = await release_unbanned(tx, AT_ONCE, self._payout_delay, of=user_id)
+            await notify(tx, self._new_id(), user_id, lift_news())
             told = {"transfers_released": released}
             await audit.write(tx, self._new_id(), by, "user.unban", f"users/{user_id}", told)
-            await notify(tx, self._new_id(), user_id, lift_news())
             return await hold_user(tx, user_id)
 
 

@@ -21,7 +21,7 @@ from veza.domain.erasure import OF_FILES, Erasure, Gone, Kept, Obstacle, check_m
 from veza.domain.errors import Unauthenticated, Unavailable
 from veza.domain.ids import NewId
 from veza.store import audit, notifications
-from veza.store.accounts import IS_LAST_ADMIN, hold_admins
+from veza.store.admins import IS_LAST_ADMIN, hold_admins
 from veza.store.bridge import Database, Queries, Transaction
 from veza.store.invoice_backlog import write_documents
 

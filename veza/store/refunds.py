@@ -198,22 +198,20 @@ class Refunds:
         async with self._db.transaction() as tx:
             sold, refund = await _to_decide(tx, refund_id, asker)
             check_still_left(sold, refund)
-            await self._decide(tx, refund, RefundStatus.PENDING, asker, by)
+            await tx.execute(DECIDE, refund_id, RefundStatus.PENDING, asker.user_id, "")
             await _begin(tx, refund.id, sold, refund.items, self._new_id)
+            await self._told(tx, refund, "refund.approve", by)
             return await _read(tx, refund_id)
 
     async def decline(self, refund_id: UUID, asker: Asker, by: By, reason: str = "") -> Refund:
         """Refuse a request; its buyer is told the ``reason``. Raises NotFound, Forbidden, Conflict (it is decided)."""
         async with self._db.transaction() as tx:
             _, refund = await _to_decide(tx, refund_id, asker)
-            await self._decide(tx, refund, RefundStatus.DECLINED, asker, by, reason)
+            await tx.execute(DECIDE, refund_id, RefundStatus.DECLINED, asker.user_id, reason)
+            await self._told(tx, refund, "refund.decline", by)
             return await _read(tx, refund_id)
 
-    async def _decide(
-        self, tx: Transaction, refund: Refund, status: RefundStatus, asker: Asker, by: By, reason: str = ""
-    ) -> None:
-        await tx.execute(DECIDE, refund.id, status, asker.user_id, reason)
-        action = "refund.approve" if status is RefundStatus.PENDING else "refund.decline"
+    async def _told(self, tx: Transaction, refund: Refund, action: str, by: By) -> None:
         told = {"amount_cents": refund.amount_cents, "order_id": refund.order_id}
         await audit.write(tx, self._new_id(), by, action, f"refund:{refund.id}", told)
 

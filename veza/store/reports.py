@@ -152,11 +152,11 @@ class Reports:
             before = await _hold(tx, report_id)
             after = decide(before, action, note, by=by.user_id, now=now)
             await tx.execute(DECIDE, report_id, after.status, action, note, by.user_id, now)
+            for user_id, news in sorted(await self._news(tx, after, until, by, now), key=lambda each: each[0]):
+                await notify(tx, self._new_id(), user_id, news)
             about = {"action": action, "content_type": after.subject, "content_id": after.content_id}
             told = about | {"owner_id": after.owner_id, "reason": note}
             await audit.write(tx, self._new_id(), by, "report.resolve", f"reports/{report_id}", told)
-            for user_id, news in sorted(await self._news(tx, after, until, by, now), key=lambda each: each[0]):
-                await notify(tx, self._new_id(), user_id, news)
             return await _find(tx, report_id)
 
     async def _news(

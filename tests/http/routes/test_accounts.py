@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 import trio
 
 from tests.events import listening
 from tests.house import PASSWORD, Account, House
 from tests.http.desk import refusal, signed
+from tests.sales import Sales
 from tests.shop import PRODUCTS, Json, Shop, data
 from veza.domain.bans import zulu
+from veza.store.bridge import Database
 
 USERS = "/admin/users"
 BANNED = (403, "banned")
@@ -82,6 +85,54 @@ async def test_an_admin_whose_body_comes_after_they_were_put_out_does_nothing_mo
     assert refusal(late) == told
     admins = data(await office.house.get(f"{USERS}?role=admin&banned=false", office.admin))["users"]
     assert [each["id"] for each in admins] == [office.admin.id]
+
+
+# What somebody has who holds up such a write: its row, which it locks before it writes to the audit.
+WAITING = {
+    "maintenance": ("PUT", "/admin/maintenance", {"enabled": True}, "SELECT FROM maintenance FOR UPDATE"),
+    "a flag": ("PUT", "/admin/feature-flags/live.ingest", {"enabled": False}, "SELECT FROM feature_flags FOR UPDATE"),
+    "an announcement": ("DELETE", "/admin/announcements/{made}", None, "SELECT FROM announcements FOR UPDATE"),
+    "a transfer": ("POST", "/admin/transfers/{failed}/retry", None, "SELECT FROM transfers FOR UPDATE"),
+    "the ledger": ("POST", "/admin/reconciliations", None, "SELECT FROM schedules FOR UPDATE"),
+}
+
+HELD_UP = "SELECT pid FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+
+
+@pytest.mark.parametrize("what", WAITING)
+async def test_an_admin_who_is_put_out_while_their_write_waits_changes_nothing(office: Office, what: str) -> None:
+    house, shop = office.house, office.shop
+    await house.put(f"{USERS}/{office.ana.id}/role", office.admin, json={"role": "admin"})
+    await house.put("/admin/feature-flags/live.ingest", office.admin, json={"enabled": True})
+    news = {"title": "News", "content": "Of today.", "type": "info"}
+    made = data(await house.post("/admin/announcements", office.admin, json=news))["id"]
+    async with Database.open(house.dsn) as db:
+        sales = Sales(db)
+        failed = await sales.sale(await sales.seller("acct_1"), held="admin")
+    shop.run("UPDATE transfers SET status = 'failed', hold_reason = NULL, failure_code = 'x', next_retry_at = NULL")
+    method, path, body, row = WAITING[what]
+    answers: list[tuple[int, str]] = []
+
+    async def ask() -> None:
+        answer = await house.request(method, path.format(made=made, failed=failed), office.ana, json=body)
+        answers.append(refusal(answer))
+
+    def written() -> list[tuple[Any, ...]]:
+        return shop.run("SELECT action FROM audit_entries WHERE actor_id = %s AND method IS NULL", office.ana.id)
+
+    with psycopg.connect(house.dsn) as holding:
+        holding.execute(row.encode())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            while not shop.run(HELD_UP, holding.info.backend_pid):
+                await trio.lowlevel.checkpoint()
+            await house.put(f"{USERS}/{office.ana.id}/role", office.admin, json={"role": "user"})
+            holding.rollback()
+    assert answers == [(403, "forbidden")]
+    assert written() == []
+    assert not data(await house.get("/admin/maintenance", office.admin))["enabled"]
+    again = await house.request(method, path.format(made=made, failed=failed), office.admin, json=body)
+    assert again.status_code in (200, 201), "the actor that refused it is as it was"
 
 
 # -- the list and roles ------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from quart_schema import validate_request, validate_response
 from veza.domain.erasure import WHY, Erasure, Gone, Obstacle
 from veza.domain.errors import Conflict
 from veza.domain.live import SessionEnd
-from veza.http.auth import by, caller, login_required
+from veza.http.auth import caller, in_person, login_required
 from veza.http.deadline import renew
 from veza.http.envelope import Body, DeletedOut, Envelope, Out
 from veza.http.parts import parts
@@ -74,7 +74,7 @@ async def delete_me(data: ErasureBody) -> tuple[Envelope[ErasedOut], int, dict[s
     for stream_id in await parts().streams.retire(user_id):  # committed, so that nobody comes back on air
         await parts().refs.live.end(stream_id, SessionEnd.DELETED)
     no_password = parts().passwords.hash_of_nothing()
-    erasure = await erasures.erase(credentials, no_password, by=by(), now=parts().clock())
+    erasure = await erasures.erase(credentials, no_password, by=in_person(), now=parts().clock())
     if erasure is None:
         raise Conflict("The password was changed meanwhile.", code="password_changed")
     return Envelope[ErasedOut](data=ErasedOut.told(erasure)), 200, refresh_cookie("")
