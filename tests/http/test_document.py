@@ -92,6 +92,12 @@ async def test_every_example_is_as_its_schema_says(document: dict[str, Any]) -> 
     assert shown > 150
 
 
+async def test_trying_out_the_example_of_an_account_renames_nobody(document: dict[str, Any]) -> None:
+    sent = document["paths"]["/api/v1/users/me"]["put"]["requestBody"]["content"]["application/json"]
+    assert sent["example"] == {}
+    assert {"username", "email"} <= set(sent["schema"]["properties"])
+
+
 async def test_no_field_of_an_example_is_left_to_be_guessed(document: dict[str, Any]) -> None:
     """A new field's name is to be found in `veza.http.examples`, or it reads as three dots."""
     ours = [path for path in document["paths"] if not path.startswith(STAGE)]

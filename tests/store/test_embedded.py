@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -121,3 +122,53 @@ def test_a_stale_pid_that_now_is_another_program_does_not_pass_for_a_server(data
     stale.write_text(f"{os.getpid()}\n{data_dir}\n1700000000\n5432\n/tmp\n\n  1 1\nready   \n")
     with embedded_dsn(data_dir) as dsn:
         assert ask(dsn, "SELECT 1") == [(1,)]
+
+
+# -- when it does not start --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped() -> Iterator[Path]:
+    """The data directory of a server that has run before."""
+    with server_directory() as directory:
+        with embedded_dsn(directory) as dsn:
+            assert ask(dsn, "SELECT 1") == [(1,)]
+        yield directory
+        for process in psutil.process_iter(["cmdline"]):  # what was still starting, by its own directory
+            if str(directory / "postgres") in (process.info["cmdline"] or ()):
+                process.kill()
+
+
+def refusal_of_a_command(data_dir: Path) -> str:
+    """All that `veza migrate` says, which fails."""
+    environment = {**os.environ, "VEZA_DATA_DIR": str(data_dir), "ENVIRONMENT": "development"}
+    environment.pop("DATABASE_URL", None)
+    command = [sys.executable, "-m", "veza", "migrate"]
+    done = subprocess.run(command, env=environment, cwd=data_dir, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    return done.stderr
+
+
+def test_one_that_takes_too_long_ends_a_command_with_one_sentence_that_says_where_its_log_is(stopped: Path) -> None:
+    files = stopped / "postgres"
+    os.mkfifo(files / "never")
+    with (files / "postgresql.conf").open("a") as settings:
+        settings.write(f"include '{files / 'never'}'\n")  # nobody writes what it reads there
+    said = refusal_of_a_command(stopped)
+    assert re.fullmatch(
+        rf"veza: the embedded PostgreSQL was not ready after 1\d s, and may be still starting: try again in a while; "
+        rf"its log is {files / 'log'}\n",
+        said,
+    ), said
+
+
+def test_one_that_cannot_start_does_so_at_once(stopped: Path) -> None:
+    files = stopped / "postgres"
+    with (files / "postgresql.conf").open("a") as settings:
+        settings.write("no_such_setting = 1\n")
+    said = refusal_of_a_command(stopped)
+    assert re.fullmatch(
+        rf"veza: the embedded PostgreSQL could not be started \(it gave up after \d s\); its log is {files / 'log'}\n",
+        said,
+    ), said
+    assert "no_such_setting" in (files / "log").read_text()

@@ -326,6 +326,9 @@ FIELDS: Final[Mapping[str, object]] = {
 }
 """What a field reads like by its name, or by its shape's and its own where another of that name reads otherwise."""
 
+NOT_SENT: Final = frozenset({"MeBody.username", "MeBody.email"})
+"""Left out of what is sent: who tries it out as it stands would be renamed, and sign in by an address not theirs."""
+
 
 def show(operation: Mapping[str, Any], schemas: Mapping[str, Any]) -> None:
     """Give the JSON that an operation takes and answers with an example, where it has none."""
@@ -378,8 +381,11 @@ class Sampler:
         return {
             name: self._field(schema.get("title", ""), name, field, sent, within)
             for name, field in schema["properties"].items()
-            if not sent or field.keys() & {"type", "anyOf", "$ref", "enum", "const"}
+            if not sent or self._is_sent(schema.get("title", ""), name, field)
         }
+
+    def _is_sent(self, shape: str, name: str, field: Mapping[str, Any]) -> bool:
+        return bool(field.keys() & {"type", "anyOf", "$ref", "enum", "const"}) and f"{shape}.{name}" not in NOT_SENT
 
     def _field(self, shape: str, name: str, field: Mapping[str, Any], sent: bool, within: Sequence[str]) -> Any:
         for said in (f"{shape}.{name}", name):

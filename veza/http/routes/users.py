@@ -71,7 +71,10 @@ async def get_me() -> Envelope[MeOut]:
 @validate_response(Envelope[MeOut])
 @refuses("username_taken", "email_taken")
 async def put_me(data: MeBody) -> Envelope[MeOut]:
-    """Change the username or the email."""
+    """Change the username or the email.
+
+    `username`, `email`, or both: what is not sent stays.
+    """
     user = caller().user
     if data.username not in ("", user.username) or data.email not in ("", user.email):
         user = await parts().accounts.rename(
