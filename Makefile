@@ -30,6 +30,10 @@ debian:
 run: $(RUN_READY)  ## Serve a demo on :8080: embedded PostgreSQL, sandbox providers, live streaming, demo accounts
 	$(BIN)/veza demo
 
+# What was compiled is kept, also where the environment asks for the contrary: each worker would compile all tests anew,
+# which takes it eight seconds, and each process that a test starts all of Veza.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Two at a time, a core each. The slow ones mostly wait, for processes to start and for clocks: three at a time, a file's
 # tests one after another, as they share what they started; and those that measure with nothing beside them.
 FAST_TESTS := $(BIN)/python -m pytest -q -m "not slow" -n 2 --dist worksteal
