@@ -16,7 +16,7 @@ from tests.http.desk import refusal, signed
 from tests.processes import SECRETS, Program, answering, production, program, veza
 from tests.shop import Json, data
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 WITHIN = 1.0  # seconds, from the answer of one process to the other going by it
 CLOSED = (503, "maintenance")
@@ -98,6 +98,7 @@ def served(answer: httpx.Response) -> bool:
     return answer.status_code == 200
 
 
+@pytest.mark.alone
 async def test_two_processes_agree_within_a_second_on_maintenance_and_on_every_flag(dsn: str, tmp_path: Path) -> None:
     with trio.fail_after(120):
         async with serving(dsn, tmp_path, free_port()) as one, serving(dsn, tmp_path, free_port()) as other:
@@ -117,6 +118,7 @@ async def test_two_processes_agree_within_a_second_on_maintenance_and_on_every_f
     assert max(late) < WITHIN, late
 
 
+@pytest.mark.alone
 async def test_two_processes_announce_and_take_back_the_same_within_a_second(dsn: str, tmp_path: Path) -> None:
     with trio.fail_after(120):
         async with serving(dsn, tmp_path, free_port()) as one, serving(dsn, tmp_path, free_port()) as other:
@@ -133,6 +135,7 @@ async def test_two_processes_announce_and_take_back_the_same_within_a_second(dsn
     assert max(late) < WITHIN, late
 
 
+@pytest.mark.alone
 async def test_the_command_closes_and_opens_what_serves_and_a_restart_forgets_nothing(dsn: str, tmp_path: Path) -> None:
     with trio.fail_after(120):
         port = free_port()
