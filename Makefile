@@ -38,7 +38,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # and for clocks: four at a time, a file's tests one after another, as they share what they started; and those that
 # measure with nothing beside them.
 FAST_TESTS := $(BIN)/python -m pytest -q -m "not slow" -n 3 --dist worksteal
-SLOW_TESTS := $(BIN)/python -m pytest -q -m "slow and not alone" -n 4 --dist loadfile
+SLOW_TESTS := $(BIN)/python -m pytest -q -m "slow and not alone" -n 4 --dist loadfile --no-loadscope-reorder
 ALONE_TESTS := $(BIN)/python -m pytest -q -m alone
 
 lint: $(DEV_READY)

@@ -48,6 +48,10 @@ def pytest_configure() -> None:
     artifacts()  # before there are several processes, which are to have one folder
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_collection_finish() -> None:
     """What was imported stays to the end of the run. Looking through it for garbage, again and again, took half of a
     test's CPU; what tests make themselves is looked through as ever."""

@@ -18,7 +18,7 @@ from tests.faults.stage import Stage, brought_about, until
 from tests.processes import program, veza
 from veza.domain.payouts import TransferStatus
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 PENDING, PROCESSING, COMPLETED = TransferStatus.PENDING, TransferStatus.PROCESSING, TransferStatus.COMPLETED
 

@@ -132,6 +132,7 @@ async def served_document(world: World) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("who", [Who.NOBODY, Who.OWNER, Who.ADMIN])
 async def test_nothing_made_up_from_the_document_fails_or_is_answered_otherwise(world: World, who: Who) -> None:
     schema = schemathesis.openapi.from_dict(await served_document(world))
