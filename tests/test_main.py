@@ -159,6 +159,12 @@ def test_maintenance_is_switched_on_with_words_and_off_without(dsn: str, capsys:
     assert audited == [(None, "maintenance.switch")] * 4
 
 
+def test_an_end_that_is_over_is_told_in_one_line(dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["maintenance", "on", "--until", "2026-02-23T12:00:00Z"]) == 1
+    assert capsys.readouterr().err == "veza: The expected end is in the future, or left out.\n"
+    assert maintenance(dsn) == (False, None, None)
+
+
 def test_a_message_that_cannot_be_shown_is_told_in_one_line(dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["maintenance", "on", "--message", "one\ntwo"]) == 1
     assert capsys.readouterr().err == "veza: The message is one line without control characters.\n"

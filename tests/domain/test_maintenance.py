@@ -53,7 +53,8 @@ def test_what_is_not_sent_stays_as_it_is_and_null_takes_it_away() -> None:
     assert changed(ON, MaintenanceChange(True), NOON) == Maintenance(True, ON.message, ON.expected_end, NOON)
     assert changed(ON, MaintenanceChange(True, message=None), NOON) == Maintenance(True, None, ON.expected_end, NOON)
     assert changed(ON, MaintenanceChange(True, expected_end=None), NOON) == Maintenance(True, ON.message, None, NOON)
-    assert changed(ON, MaintenanceChange(True, "Later.", NOON), NOON) == Maintenance(True, "Later.", NOON, NOON)
+    later = NOON + timedelta(hours=2)
+    assert changed(ON, MaintenanceChange(True, "Later.", later), NOON) == Maintenance(True, "Later.", later, NOON)
 
 
 def test_the_words_of_one_maintenance_are_not_those_of_the_next() -> None:
@@ -71,6 +72,21 @@ def test_a_fetched_one_can_be_sent_back() -> None:
     for fetched in (ON, Maintenance(False, None, None, NOON)):
         sent = MaintenanceChange(fetched.enabled, fetched.message, fetched.expected_end)
         assert changed(fetched, sent, NOON) == Maintenance(fetched.enabled, fetched.message, fetched.expected_end, NOON)
+
+
+@pytest.mark.parametrize("ago", [timedelta(0), timedelta(minutes=1), timedelta(days=700_000)], ids=str)
+def test_an_end_that_is_over_is_refused(ago: timedelta) -> None:
+    for before in (Maintenance(), ON):
+        with pytest.raises(Invalid) as refused:
+            changed(before, MaintenanceChange(True, expected_end=NOON - ago), NOON)
+        assert refused.value.field == "expected_end"
+    assert changed(ON, MaintenanceChange(True, expected_end=NOON + timedelta.resolution), NOON).enabled
+
+
+def test_one_that_lasts_longer_than_was_expected_can_be_sent_back_and_switched_off_by_any_end() -> None:
+    late = NOON + timedelta(hours=2)
+    assert changed(ON, MaintenanceChange(True, "Later.", ON.expected_end), late).message == "Later."
+    assert not changed(ON, MaintenanceChange(False, expected_end=NOON), late).enabled
 
 
 def test_before_the_row_was_read_nobody_is_let_in() -> None:

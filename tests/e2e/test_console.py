@@ -32,7 +32,7 @@ async def signs_in(page: Page, email: str = ADMIN_EMAIL, password: str = PASSWOR
 
 
 async def is_live(page: Page) -> None:
-    await expect(page.get_by_role("status")).to_have_text("Live")
+    await expect(page.locator(".pulse")).to_have_text("Live")
 
 
 @asynccontextmanager
@@ -220,7 +220,7 @@ async def test_a_page_says_so_while_the_database_is_away_and_the_tree_goes_on(
             await tab.do(page.get_by_role("link", name="Payouts", exact=True).click())
             await tab.do(is_live(page))
             with postgres.away(dsn):
-                status = page.get_by_role("status")
+                status = page.locator(".pulse")
                 await tab.do(expect(status).to_contain_text("The database does not answer"))
                 await tab.do(page.goto("/console/actors"))
                 await tab.do(is_live(page))

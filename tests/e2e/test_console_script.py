@@ -140,7 +140,7 @@ async def test_an_answer_that_passes_does_not_take_the_page_away(house: House, b
             await tab.do(page.get_by_label("What everybody is told").fill("Back at noon."))
             await tab.do(page.route("**/console/**", bad_gateway))
             await tab.do(page.evaluate("watch()"))
-            status = page.get_by_role("status")
+            status = page.locator(".pulse")
             await tab.do(expect(status).to_have_text("Not connected, trying again"))
             await tab.do(page.wait_for_event("response", lambda answer: answer.request.method == "HEAD"))
             await tab.do(page.unroute("**/console/**"))

@@ -12,13 +12,14 @@ import trio
 
 from tests.sales import ticking
 from veza.domain.audit import By
+from veza.domain.errors import Invalid
 from veza.domain.ids import IdMint
 from veza.domain.maintenance import Maintenance, MaintenanceChange
 from veza.store.bridge import Database
 from veza.store.maintenance import MaintenanceRows
 
 CONSOLE = By(None)
-NOON = datetime(2026, 2, 23, 12, tzinfo=UTC)
+NOON = datetime(2100, 2, 23, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -48,14 +49,23 @@ async def test_there_is_one_row_at_most_and_without_it_it_is_off(db: Database, r
     assert (await rows.load()).enabled
 
 
-NEVER = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))  # as which the driver sends infinities
+NEVER = datetime.max.replace(tzinfo=UTC)  # as which the driver sends infinity
 
 
-@pytest.mark.parametrize("end", NEVER, ids=("first", "last"))
-async def test_an_end_that_never_comes_is_none(rows: MaintenanceRows, end: datetime) -> None:
-    after = await rows.switch(MaintenanceChange(True, "For now.", end), CONSOLE)
+async def test_an_end_that_never_comes_is_none(rows: MaintenanceRows) -> None:
+    after = await rows.switch(MaintenanceChange(True, "For now.", NEVER), CONSOLE)
     assert (after.enabled, after.message, after.expected_end) == (True, "For now.", None)
     assert await rows.load() == after
+
+
+async def test_an_end_that_is_over_by_the_databases_clock_changes_nothing(db: Database, rows: MaintenanceRows) -> None:
+    before = await rows.load()
+    now = await db.fetchval("SELECT now()")
+    for end in (now, datetime.min.replace(tzinfo=UTC)):
+        with pytest.raises(Invalid):
+            await rows.switch(MaintenanceChange(True, "For now.", end), CONSOLE)
+    assert await rows.load() == before
+    assert await db.fetchval("SELECT count(*) FROM audit_entries") == 0
 
 
 async def test_each_switch_is_audited_in_its_transaction(db: Database, rows: MaintenanceRows) -> None:
@@ -64,7 +74,7 @@ async def test_each_switch_is_audited_in_its_transaction(db: Database, rows: Mai
     found = await db.fetch("SELECT action, resource, details FROM audit_entries ORDER BY id")
     assert [(row["action"], row["resource"]) for row in found] == [("maintenance.switch", "maintenance")] * 2
     assert [json.loads(row["details"]) for row in found] == [
-        {"enabled": True, "message": "Back at noon.", "expected_end": "2026-02-23 12:00:00+00:00"},
+        {"enabled": True, "message": "Back at noon.", "expected_end": "2100-02-23 12:00:00+00:00"},
         {"enabled": False, "message": None, "expected_end": None},
     ]
 

@@ -15,7 +15,7 @@ from veza.store.errors import StoreError
 
 
 class Rows(switches.Rows[Maintenance], Protocol):
-    """The row. `switch` raises StoreError, Forbidden."""
+    """The row. `switch` raises StoreError, Forbidden, and Invalid for a change that makes no sense."""
 
     async def switch(self, change: MaintenanceChange, by: By) -> Maintenance: ...
 
@@ -33,7 +33,7 @@ MaintenanceRef = Ref[Messages, Maintenance]
 async def switch(ref: MaintenanceRef, change: MaintenanceChange, by: By) -> Maintenance:
     """Switch it: this process goes by it when this returns, the others within a second.
 
-    Raises StoreError, Forbidden, and what an ask raises.
+    Raises StoreError, Forbidden, Invalid (`veza.domain.maintenance.changed`), and what an ask raises.
     """
     return switches.known(await ref.ask(SwitchMaintenance(change, by)))
 

@@ -81,7 +81,12 @@ def under_maintenance(maintenance: Maintenance, now: datetime) -> UnderMaintenan
 
 
 def changed(before: Maintenance, change: MaintenanceChange, now: datetime) -> Maintenance:
-    """What it is after a change."""
+    """What it is after a change.
+
+    Raises Invalid for an end that would be over already; one that stands so may be sent back as it was fetched.
+    """
+    if change.enabled and isinstance(change.expected_end, datetime):
+        check_expected_end(change.expected_end, before, now)
     ended = before.enabled and not change.enabled
     message, end = (None, None) if ended else (before.message, before.expected_end)
     return Maintenance(
@@ -90,6 +95,12 @@ def changed(before: Maintenance, change: MaintenanceChange, now: datetime) -> Ma
         end if change.expected_end is UNSENT else change.expected_end,
         now,
     )
+
+
+def check_expected_end(end: datetime, before: Maintenance, now: datetime) -> None:
+    """Raises Invalid for one that is over, unless it is the one that stands."""
+    if end <= now and end != before.expected_end:
+        raise Invalid("The expected end is in the future, or left out.", field="expected_end")
 
 
 def check_message(message: str) -> str | None:

@@ -272,6 +272,7 @@ FIELDS: Final[Mapping[str, object]] = {
     "MaintenanceOut.message": "Back at nine.",
     "MaintenanceBody.message": "Back at nine.",
     "expected_end": "2026-02-23T13:00:00Z",
+    "MaintenanceBody.expected_end": None,
     "EntryOut.action": "flag.switch",
     "resource": "feature-flags/marketplace.checkout",
     "EntryOut.details": {"enabled": False},

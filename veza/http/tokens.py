@@ -1,11 +1,13 @@
 """Access, refresh and console tokens: JSON Web Tokens (RFC 7519) signed with HMAC-SHA256, each saying which it is.
 
-A token only names a session. Whether that session still lives, and what its user may do, the database says.
+A token only names a session. Whether that session still lives, and what its user may do, the database says. What is
+sealed is no token: it is content that a browser keeps for us, signed by the same key (RFC 7515).
 """
 
 from __future__ import annotations
 
 import hmac
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -26,6 +28,7 @@ CONSOLE_LIFETIME: Final = timedelta(hours=12)
 ALGORITHM: Final = "HS256"
 MIN_KEY_BYTES: Final = 32  # no shorter than the hash (RFC 7518, section 3.2)
 CLAIMS: Final = ("type", "sub", "sid", "jti", "iat", "exp")
+SEALED: Final = "sealed"  # the type that no token has
 
 
 class TokenType(StrEnum):
@@ -56,6 +59,7 @@ class Tokens:
         self._new_id = new_id
         # The wall clock of the library must not judge what our clock wrote; `read` judges instead.
         self._jwt = jwt.PyJWT({"verify_exp": False, "verify_iat": False, "verify_nbf": False})
+        self._jws = jwt.PyJWS()
 
     def access(self, session: Session) -> str:
         """A token for requests, good for ACCESS_LIFETIME while its session lives."""
@@ -75,6 +79,29 @@ class Tokens:
 
     def is_form_key(self, given: str, session_id: UUID) -> bool:
         return hmac.compare_digest(given.encode(), self.form_key(session_id).encode())
+
+    def sealed(self, content: object, reader: UUID | None, lifetime: timedelta) -> str:
+        """What can be written as JSON, for `opened`: good for one user, or for whoever is not signed in. Not secret."""
+        told = {
+            "type": SEALED,
+            "sub": None if reader is None else str(reader),
+            "exp": int((self._now() + lifetime).timestamp()),
+            "content": content,
+        }
+        text = json.dumps(told, ensure_ascii=False, separators=(",", ":"))  # a cookie has little room
+        return self._jws.encode(text.encode(), self._key, ALGORITHM)
+
+    def opened(self, sealed: str, reader: UUID | None) -> object | None:
+        """What was sealed for them; None if it was not, or is too old."""
+        try:
+            told = json.loads(self._jws.decode(sealed, self._key, [ALGORITHM]))
+        except (jwt.InvalidTokenError, ValueError):
+            return None
+        ours = isinstance(told, dict) and told.get("type") == SEALED
+        if not ours or told["sub"] != (None if reader is None else str(reader)):
+            return None
+        content: object = told["content"] if self._now().timestamp() < told["exp"] else None
+        return content
 
     def read(self, token: str, wanted: TokenType, *, expired: bool = False) -> Claims:
         """What the token says. Raises Unauthenticated unless we signed it, as one of that type, and it has not expired.

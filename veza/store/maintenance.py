@@ -35,7 +35,7 @@ class MaintenanceRows:
         return _maintenance(await self._db.fetchrow(READ))
 
     async def switch(self, change: MaintenanceChange, by: By) -> Maintenance:
-        """Make the change, and write it to the audit; how it stands then."""
+        """Make the change, and write it to the audit; how it stands then. Raises Invalid (`changed`)."""
         async with self._db.transaction() as tx:
             before = _maintenance(await tx.fetchrow(f"{READ} FOR UPDATE"))
             wanted = changed(before, change, await tx.fetchval("SELECT now()"))

@@ -61,8 +61,8 @@ async def test_what_is_not_sent_stays_and_what_was_fetched_can_be_sent_back(venu
     again = await switch(venue, admin, **fetched)
     assert again == fetched | {"updated_at": again["updated_at"]}
     assert (await switch(venue, admin, enabled=True, message=None))["message"] is None
-    assert (await switch(venue, admin, enabled=True, expected_end="2026-02-23T12:00:00+02:00"))["expected_end"] == (
-        "2026-02-23T10:00:00Z"
+    assert (await switch(venue, admin, enabled=True, expected_end="2100-02-23T12:00:00+02:00"))["expected_end"] == (
+        "2100-02-23T10:00:00Z"
     )
 
 
@@ -75,6 +75,8 @@ SENSELESS: Sequence[tuple[Any, str]] = [
     ({"enabled": True, "message": 7}, "message"),
     ({"enabled": True, "expected_end": "soon"}, "expected_end"),
     ({"enabled": True, "expected_end": 1771848000}, "expected_end"),
+    ({"enabled": True, "expected_end": "2026-02-23T12:00:00Z"}, "expected_end"),
+    ({"enabled": True, "expected_end": "0001-01-01"}, "expected_end"),
     ({"enabled": True, "until": "2026-02-23T12:00:00Z"}, "until"),
 ]
 

@@ -5,7 +5,8 @@ Each is answered by its page, by GET: loading that again does nothing twice.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
@@ -19,7 +20,8 @@ from veza.domain.operations import Action, check_reason
 from veza.domain.reports import Action as Decision
 from veza.domain.reports import check_decision
 from veza.http.auth import by
-from veza.http.console.entry import PATH, Form, form, operators_only, see, tell
+from veza.http.console.cookies import PATH
+from veza.http.console.entry import Form, done, form, operators_only, tell
 from veza.http.console.pages import address, on_page
 from veza.http.deadline import within
 from veza.http.fields import Moment, WholeNumber, checked
@@ -29,6 +31,19 @@ from veza.http.routes.transfers import REASON_LENGTH, RETRY_SECONDS
 
 console = Blueprint("console_actions", __name__)
 console.errorhandler(Exception)(tell)
+
+ACTED: Final[Mapping[Action, str]] = {
+    Action.RESTART: "was restarted.",
+    Action.PAUSE: "was paused.",
+    Action.RESUME: "was resumed.",
+    Action.DRAIN: "takes nothing new any more.",
+}
+DECIDED: Final[Mapping[Decision, str]] = {
+    Decision.DISMISS: "The report was dismissed.",
+    Decision.RESOLVE: "The report was resolved.",
+    Decision.WARN: "{} was warned, and the report is resolved.",
+    Decision.BAN: "{} was banned, and the report is resolved.",
+}
 
 
 def _utc(value: object) -> object:
@@ -66,74 +81,75 @@ class FlagForm(Form):
 
 
 @console.post(f"{PATH}/actors/<path:path>")
-@operators_only
 @on_page("actor", path="path")
+@operators_only
 async def act_on(path: str) -> Response:
     """Restart, pause, resume or drain the incarnation that the page showed."""
     sent = await form(ActForm)
     await act(sent.action, path, sent.incarnation, sent.reason)
-    return see(address("actor", {"path": path}))
+    return done(address("actor", {"path": path}), f"{path} {ACTED[sent.action]}")
 
 
 @console.post(f"{PATH}/payouts/<uuid:transfer_id>/retry")
 @within(RETRY_SECONDS)
-@operators_only
 @on_page("payout", id="transfer_id")
+@operators_only
 async def retry(transfer_id: UUID) -> Response:
     """Try a transfer now."""
     await form(Form)
-    await payouts.retry(parts().refs.payouts, transfer_id, by())
-    return see(f"{PATH}/payouts/{transfer_id}")
+    tried = await payouts.retry(parts().refs.payouts, transfer_id, by())
+    return done(address("payout", {"id": str(transfer_id)}), f"The transfer was tried, and is {tried.status} now.")
 
 
 @console.post(f"{PATH}/payouts/<uuid:transfer_id>/hold")
-@operators_only
 @on_page("payout", id="transfer_id")
+@operators_only
 async def hold(transfer_id: UUID) -> Response:
     """Keep a transfer from being tried."""
     sent = await form(HoldForm)
     await parts().payouts.hold(transfer_id, by(), sent.reason)
-    return see(f"{PATH}/payouts/{transfer_id}")
+    return done(address("payout", {"id": str(transfer_id)}), "The transfer is held until it is released.")
 
 
 @console.post(f"{PATH}/payouts/<uuid:transfer_id>/release")
-@operators_only
 @on_page("payout", id="transfer_id")
+@operators_only
 async def release(transfer_id: UUID) -> Response:
     """Let a transfer go on that an admin held."""
     await form(Form)
     await parts().payouts.let_go(transfer_id, by())
     queue.ring(parts().refs.payouts)
-    return see(f"{PATH}/payouts/{transfer_id}")
+    return done(address("payout", {"id": str(transfer_id)}), "The transfer was released.")
 
 
 @console.post(f"{PATH}/moderation/<uuid:report_id>")
-@operators_only
 @on_page("moderation")
+@operators_only
 async def decide(report_id: UUID) -> Response:
     """Decide a report."""
     sent = await form(DecisionForm)
     check_decision(sent.action, sent.reason, sent.until)
-    await parts().reports.decide(report_id, sent.action, sent.reason, sent.until, by=by(), now=parts().clock())
-    return see(f"{PATH}/moderation")
+    seen = await parts().reports.decide(report_id, sent.action, sent.reason, sent.until, by=by(), now=parts().clock())
+    return done(address("moderation", {}), DECIDED[sent.action].format(seen.owner.username))
 
 
 @console.post(f"{PATH}/switches/maintenance")
-@operators_only
 @on_page("switches")
+@operators_only
 async def switch_maintenance() -> Response:
     """Close the doors, or open them."""
     sent = await form(MaintenanceForm)
     change = MaintenanceChange(sent.enabled == "on", sent.message, sent.expected_end)
-    await maintenance.switch(parts().refs.maintenance, change, by())
-    return see(f"{PATH}/switches")
+    after = await maintenance.switch(parts().refs.maintenance, change, by())
+    says = "Maintenance is on: everyone but admins is turned away." if after.enabled else "Maintenance is off."
+    return done(address("switches", {}), says)
 
 
 @console.post(f"{PATH}/switches/flags/<name>")
-@operators_only
 @on_page("switches")
+@operators_only
 async def switch_flag(name: str) -> Response:
     """Switch a feature on or off."""
     sent = await form(FlagForm)
     await flags.switch(parts().refs.flags, flag_named(name), enabled=sent.enabled == "on", by=by())
-    return see(f"{PATH}/switches")
+    return done(address("switches", {}), f"{name} was switched {sent.enabled}.")

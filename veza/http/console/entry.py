@@ -8,6 +8,7 @@ carry its session's key besides, and to come from a page of ours as far as the b
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import wraps
 from typing import Final, ParamSpec, TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlencode
@@ -17,7 +18,6 @@ from quart import Blueprint, Response, g, request
 from quart_schema import hide
 from quart_schema.validation import RequestSchemaValidationError
 from werkzeug.datastructures import MultiDict
-from werkzeug.http import dump_cookie
 
 from veza.domain.accounts import Role, SessionEnd, User
 from veza.domain.errors import Forbidden, Invalid, Refusal, Unauthenticated
@@ -25,6 +25,9 @@ from veza.http import errors
 from veza.http.assets import asset_url
 from veza.http.auth import Caller, behind, caller, lately_behind
 from veza.http.body import VezaRequest
+from veza.http.console import notes
+from veza.http.console.cookies import GONE, PATH, cookie, given
+from veza.http.console.notes import Note
 from veza.http.drawing import templates
 from veza.http.edge import trace
 from veza.http.fields import Email
@@ -32,9 +35,8 @@ from veza.http.limits import CONSOLE_LOGIN as LOGIN
 from veza.http.pages import html_page
 from veza.http.parts import Parts, parts
 from veza.http.routes.auth import sign_in
-from veza.http.tokens import CONSOLE_LIFETIME, TokenType
+from veza.http.tokens import CONSOLE_LIFETIME, Claims, TokenType
 
-PATH: Final = "/console"
 COOKIE: Final = "veza_console"
 
 POLICY: Final = (
@@ -43,6 +45,7 @@ POLICY: Final = (
     " trusted-types veza"
 )
 
+COOKIE_LIFETIME: Final = 2 * CONSOLE_LIFETIME  # a session that is over is still named, by who comes back with a form
 FIELDS: Final = 32  # more than any form of ours has
 LONGEST: Final = 2_000  # characters of an address that signing in leads back to: a filter, pasted
 READING: Final = ("GET", "HEAD")
@@ -89,7 +92,7 @@ async def operator(
     does not, and browsers send it in front of ours.
     """
     refused = Unauthenticated("Sign in first.")
-    for token in cookies.getlist(_cookie_name(parts)):
+    for token in given(COOKIE, parts, cookies):
         try:
             found = await who(token, parts, TokenType.CONSOLE)
         except Unauthenticated as error:
@@ -177,7 +180,11 @@ def _read(kind: type[F], fields: dict[str, str]) -> F:
 @hide
 async def login_page() -> Response:
     """The form to sign in by."""
-    return _login(request.args.get("next", PATH))
+    note = notes.left(LOGIN, None)
+    response = _login(request.args.get("next", PATH), says=note.says if note else "")
+    if note is not None:
+        notes.take_away(response)
+    return response
 
 
 @console.post(LOGIN)
@@ -185,7 +192,7 @@ async def login_page() -> Response:
 async def login() -> Response:
     """Sign in as an admin; slowed down and told as at the API's login. A user who is no admin is told so."""
     fields = await _fields()
-    device = request.cookies.get(_cookie_name(parts()))
+    device = next(iter(given(COOKIE, parts())), None)
     try:
         sent = _read(LoginForm, fields)
         user, session = await sign_in(sent.email, sent.password.get_secret_value(), _check_admin, device)
@@ -193,7 +200,7 @@ async def login() -> Response:
         return _login(fields.get("next", PATH), fields.get("email", ""), errors.describe(error))
     trace().user_id = user.id
     response = see(sent.next if _is_ours(sent.next) else PATH)
-    response.headers["Set-Cookie"] = _cookie(parts().tokens.console(session))
+    response.headers.add("Set-Cookie", cookie(COOKIE, parts().tokens.console(session), COOKIE_LIFETIME))
     return response
 
 
@@ -204,34 +211,51 @@ async def logout() -> Response:
     await form(Form)
     await parts().sessions.end(caller().id, SessionEnd.LOGOUT, parts().clock(), only=caller().session_id)
     response = see(LOGIN)
-    response.headers["Set-Cookie"] = _cookie("")
+    response.headers.add("Set-Cookie", cookie(COOKIE, "", GONE))
+    notes.leave(response, Note(LOGIN, "You have signed out."), None)
     return response
 
 
-def _login(leads_to: str, email: str = "", refused: errors.Answer | None = None) -> Response:
+def _login(leads_to: str, email: str = "", refused: errors.Answer | None = None, *, says: str = "") -> Response:
     html = (
         templates()
         .get_template("console/login.html")
-        .render(asset=asset_url, next=leads_to, email=email, refused=refused)
+        .render(asset=asset_url, next=leads_to, email=email, refused=refused, says=says)
     )
     return page(html) if refused is None else page(html, refused.status, refused.headers)
 
 
-def _cookie_name(parts: Parts) -> str:
-    """With the prefix that has browsers insist on TLS, where there is TLS (RFC 6265bis, section 4.1.3.1)."""
-    return f"__Secure-{COOKIE}" if parts.settings.secure_cookies else COOKIE
+async def _signed_out(error: Unauthenticated) -> Response:
+    """The form to sign in by, for who sent another one and is signed in no more: nothing was done, and after signing in
+    they are where they were. What they wrote is there too, if the form is known to be ours.
+    """
+    at = _back()
+    told = errors.describe(error)
+    response = _login(at, refused=replace(told, sentence="You are not signed in any more, so nothing was done."))
+    ended, fields = await _ended()
+    if ended is not None:
+        kept = Note(at, f"{UNDONE} What you wrote is still here.", request.path, fields)
+        lost = Note(at, f"{UNDONE} What you wrote could not be kept.")
+        if not notes.leave(response, kept, ended.user_id, notes.KEPT_LIFETIME):
+            notes.leave(response, lost, ended.user_id, notes.KEPT_LIFETIME)
+    return response
 
 
-def _cookie(token: str) -> str:
-    return dump_cookie(
-        _cookie_name(parts()),
-        token,
-        max_age=CONSOLE_LIFETIME if token else 0,
-        path=PATH,
-        secure=parts().settings.secure_cookies,
-        httponly=True,
-        samesite="Strict",
-    )
+UNDONE: Final = "You had been signed out, and nothing was done."
+
+
+async def _ended() -> tuple[Claims | None, Mapping[str, str]]:
+    """The session that is over, of the form that was sent, and what was written in it. None where its key is not that
+    of a session which the cookie names: a stranger's words may not stand in a form of ours.
+    """
+    for token in given(COOKIE, parts()):
+        try:
+            ended, fields = parts().tokens.read(token, TokenType.CONSOLE, expired=True), await _fields()
+        except Refusal:
+            continue
+        if parts().tokens.is_form_key(fields.pop("key", ""), ended.session_id):
+            return ended, fields
+    return None, {}
 
 
 def _is_ours(path: str) -> bool:
@@ -258,20 +282,35 @@ def see(path: str) -> Response:
     return Response("", status=303, headers={"Location": path, "Cache-Control": "no-store"})
 
 
+def done(path: str, says: str) -> Response:
+    """Go on at a page, by GET, which says what was done."""
+    response = see(path)
+    notes.leave(response, Note(path, says), caller().id)
+    return response
+
+
 async def tell(error: Exception) -> Response:
     """An error as a page, with the status and the log of any other; who has to sign in is led there."""
     await errors.answer(error)
-    if isinstance(error, Unauthenticated) and _reads():
+    if isinstance(error, Unauthenticated):
         asked = request.full_path.rstrip("?")
+        if not _reads():
+            return await _signed_out(error)
         return see(f"{LOGIN}?{urlencode({'next': asked})}" if asked != PATH else LOGIN)
     return told_on_a_page(errors.describe(error))
+
+
+def _back() -> str:
+    """The page with the form that was sent, or the overview."""
+    back: str = g.get("back", PATH)
+    return back
 
 
 def told_on_a_page(told: errors.Answer) -> Response:
     html = (
         templates()
         .get_template("console/error.html")
-        .render(asset=asset_url, told=told, login=LOGIN, home=PATH, reads=_reads())
+        .render(asset=asset_url, told=told, login=LOGIN, home=PATH, back=_back(), reads=_reads())
     )
     return page(html, told.status, told.headers)
 

@@ -23,7 +23,7 @@ from veza.domain.flags import DESCRIPTIONS
 from veza.domain.live import Status, StreamSession
 from veza.domain.payouts import Transfer, check_may_hold, check_may_release, may_retry
 from veza.domain.reports import ReportStatus
-from veza.http.console.entry import PATH
+from veza.http.console.cookies import PATH
 from veza.http.console.regions import Content, Look, Row
 from veza.http.parts import Parts, parts
 from veza.http.routes.actors import CHILDREN

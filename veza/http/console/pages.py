@@ -11,15 +11,23 @@ from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from markupsafe import Markup
-from quart import Blueprint, Response, request
+from quart import Blueprint, Response, g, request
 
 from veza.actors.lookout import POINTS
 from veza.domain.errors import NotFound, Refusal
 from veza.http import errors
 from veza.http.assets import asset_url
 from veza.http.auth import caller, lately_behind
-from veza.http.console import looks, tree
-from veza.http.console.entry import PATH, form_key, operator, operators_only, page, tell, written
+from veza.http.console import looks, notes, tree
+from veza.http.console.cookies import PATH
+from veza.http.console.entry import (
+    form_key,
+    operator,
+    operators_only,
+    page,
+    tell,
+    written,
+)
 from veza.http.console.regions import Content, Drawing, Forms, Look, Watching, settled
 from veza.http.drawing import templates
 from veza.http.events import event_response
@@ -135,11 +143,24 @@ async def get_live(name: str) -> Response:
 
 
 async def _shown(name: str, args: Mapping[str, str]) -> Response:
-    return page(_drawn(name, args, await settled(PAGES[name].looking(args)), Forms(form_key(), caller().id)))
+    """The page, and on it the note that was left for it: where the database says nothing, no form could keep words."""
+    content = await settled(PAGES[name].looking(args))
+    note = None if content is None else notes.left(address(name, args), caller().id)
+    if note is None:
+        return page(_drawn(name, args, content, Forms(form_key(), caller().id)))
+    shown = page(_drawn(name, args, content, Forms(form_key(), caller().id, note.form, note.written), says=note.says))
+    notes.take_away(shown)
+    return shown
 
 
 def _drawn(
-    name: str, args: Mapping[str, str], content: Content | None, forms: Forms, told: errors.Answer | None = None
+    name: str,
+    args: Mapping[str, str],
+    content: Content | None,
+    forms: Forms,
+    told: errors.Answer | None = None,
+    *,
+    says: str = "",
 ) -> str:
     return (
         templates()
@@ -155,6 +176,7 @@ def _drawn(
             live=f"{PATH}/live/{name}" + (f"?{urlencode(args)}" if args else ""),
             forms=forms,
             told=told,
+            says=says,
             who=caller().user,
             points=POINTS,
         )
@@ -166,7 +188,7 @@ def _drawn(
 
 def on_page(name: str, **named: str) -> Callable[[Callable[P, Awaitable[Response]]], Callable[P, Awaitable[Response]]]:
     """Have a form refused on its page, which says why and keeps what was written. ``named``: the page's arguments, by
-    those of the route.
+    those of the route. It stands above whatever lets the sender in: who is signed out signs in, and is led back.
 
     A form that is not known to be ours is told of on a page of its own, and nothing of it is kept.
     """
@@ -174,10 +196,12 @@ def on_page(name: str, **named: str) -> Callable[[Callable[P, Awaitable[Response
     def wrap(view: Callable[P, Awaitable[Response]]) -> Callable[P, Awaitable[Response]]:
         @wraps(view)
         async def tried(*args: P.args, **kwargs: P.kwargs) -> Response:
+            asked = {ours: str(kwargs[theirs]) for ours, theirs in named.items()}
+            g.back = address(name, asked)
             try:
                 return await view(*args, **kwargs)
             except Exception as error:
-                shown = await _refused(name, {ours: str(kwargs[theirs]) for ours, theirs in named.items()}, error)
+                shown = await _refused(name, asked, error)
                 if shown is None:
                     raise
                 return shown
@@ -200,5 +224,5 @@ async def _refused(name: str, args: Mapping[str, str], error: Exception) -> Resp
         return None
     await errors.answer(error)
     told = errors.describe(error)
-    forms = Forms(form_key(), caller().id, request.path, fields)
+    forms = Forms(form_key(), caller().id, request.path, fields, {each.field: each.message for each in told.details})
     return page(_drawn(name, args, content, forms, told), told.status, told.headers)

@@ -43,7 +43,7 @@ Content = Mapping[str, Sequence[Row]]
 
 @dataclass(frozen=True)
 class Forms:
-    """What a page's forms carry: their session's key and, in the one that was refused, what was written in it.
+    """What a page's forms carry: their session's key and, in the one that was not heeded, what was written in it.
 
     ``who`` looks at them: there is no form for what they may not do.
     """
@@ -53,10 +53,16 @@ class Forms:
     refused: str = ""
     """Where that one was sent."""
     written: Mapping[str, str] = field(default_factory=dict)
+    wrong: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with a field, by its name."""
 
     def kept(self, action: str, name: str) -> str:
         """What was written in a field of the form that is sent there."""
         return self.written.get(name, "") if action == self.refused else ""
+
+    def fault(self, action: str, name: str) -> str:
+        """What is wrong with a field of the form that is sent there."""
+        return self.wrong.get(name, "") if action == self.refused else ""
 
 
 class Drawing:

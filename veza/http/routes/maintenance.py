@@ -70,7 +70,7 @@ async def put_maintenance(data: MaintenanceBody) -> Envelope[MaintenanceOut]:
     """Switch maintenance on or off, in every process within a second; audited.
 
     While it is on, everyone but an admin gets 503 `maintenance` everywhere but on probes, webhooks and hooks; requests
-    under way finish.
+    under way finish. An `expected_end` that is over is refused, unless it is the one that stands.
     """
     after = await maintenance.switch(parts().refs.maintenance, data.change, by())
     return Envelope[MaintenanceOut](data=MaintenanceOut.of(after))
