@@ -8,12 +8,19 @@ from playwright.async_api import expect
 
 from tests.browser import Browser
 from tests.e2e.test_console import console, is_live
-from tests.house import ADMIN_EMAIL, PASSWORD, House
+from tests.house import ADMIN_EMAIL, PASSWORD, Account, House
 from tests.shop import data
 
 pytestmark = pytest.mark.slow
 
 JANITOR = "/console/actors/veza/janitor"
+
+
+async def sign_out_elsewhere(house: House, account: Account) -> None:
+    """End every session of theirs but that of their token."""
+    for each in data(await house.get("/auth/sessions", account))["sessions"]:
+        if not each["current"]:
+            data(await house.delete(f"/auth/sessions/{each['id']}", account))
 
 
 async def test_what_was_done_is_said_and_has_the_focus_until_the_page_is_left(house: House, browser: Browser) -> None:
@@ -59,6 +66,16 @@ async def test_what_is_wrong_with_a_field_is_said_beside_it(house: House, browse
             await tab.do(expect(page.locator(".said")).to_contain_text("Maintenance is on"))
 
 
+async def test_a_page_that_nobody_wrote_on_leads_to_the_door_by_itself(house: House, browser: Browser) -> None:
+    with trio.fail_after(60):
+        admin = await house.admin()
+        async with console(browser, house) as tab:
+            await tab.do(tab.page.goto(JANITOR))
+            await tab.do(is_live(tab.page))
+            await sign_out_elsewhere(house, admin)
+            await tab.do(expect(tab.page.get_by_role("button", name="Sign in")).to_be_visible())
+
+
 async def test_who_was_signed_out_meanwhile_finds_their_words_again_and_sends_them(
     house: House, browser: Browser
 ) -> None:
@@ -66,23 +83,24 @@ async def test_who_was_signed_out_meanwhile_finds_their_words_again_and_sends_th
         admin = await house.admin()
         async with console(browser, house, expected=("status of 401",)) as tab:
             page, words = tab.page, "Die Platte zieht um, в 12 часов."
-            # A page that is watched would be led to the door by itself; this one's reader has no scripts just now.
-            await tab.do(page.route("**/console/live/**", lambda route: route.fulfill(status=204)))
             await tab.do(page.goto(JANITOR))
+            await tab.do(is_live(page))
             await tab.do(page.get_by_label("Reason").fill(words))
-            for each in data(await house.get("/auth/sessions", admin))["sessions"]:
-                if not each["current"]:
-                    data(await house.delete(f"/auth/sessions/{each['id']}", admin))
+            await sign_out_elsewhere(house, admin)
+            await tab.do(expect(page.locator(".pulse")).to_contain_text("Not watched any more."))
+            await tab.do(expect(page.get_by_label("Reason")).to_have_value(words))
+            await tab.axe()
             await tab.do(page.get_by_role("button", name="Pause").click())
             await tab.do(expect(page.get_by_role("alert")).to_contain_text("nothing was done"))
             email = page.get_by_label("Email")
             await tab.do(expect(email).to_be_focused())
             await tab.do(
-                expect(email).to_have_accessible_description("You are not signed in any more, so nothing was done.")
+                expect(email).to_have_accessible_description(
+                    "You are not signed in any more, so nothing was done. Sign in to go on where you were."
+                )
             )
             await tab.axe()
             await tab.screenshot("console-signed-out")
-            await tab.do(page.unroute("**/console/live/**"))
             await tab.do(email.fill(ADMIN_EMAIL))
             await tab.do(page.get_by_label("Password").fill(PASSWORD))
             await tab.do(page.keyboard.press("Enter"))

@@ -39,7 +39,10 @@ def note_of(answer: httpx.Response) -> str:
 
 
 def said(answer: httpx.Response) -> list[str]:
-    return [unescape(each) for each in re.findall(r'<p class="said" role="status"[^>]*>([^<]+)</p>', answer.text)]
+    return [
+        unescape(each)
+        for each in re.findall(r'<p class="said(?: undone)?" role="status"[^>]*>([^<]+)</p>', answer.text)
+    ]
 
 
 async def send(desk: Desk, session: Session, path: str, **form: str) -> httpx.Response:

@@ -229,18 +229,17 @@ async def _signed_out(error: Unauthenticated) -> Response:
     """The form to sign in by, for who sent another one and is signed in no more: nothing was done, and after signing in
     they are where they were. What they wrote is there too, if the form is known to be ours.
     """
-    at = _back()
-    told = errors.describe(error)
-    response = _login(at, refused=replace(told, sentence="You are not signed in any more, so nothing was done."))
-    ended, fields = await _ended()
+    back, (ended, fields) = _back(), await _ended()
+    response = _login(back, refused=replace(errors.describe(error), sentence=SIGNED_OUT))
     if ended is not None:
-        kept = Note(at, f"{UNDONE} What you wrote is still here.", request.path, fields)
-        lost = Note(at, f"{UNDONE} What you wrote could not be kept.")
+        kept = Note(back, f"{UNDONE} What you wrote is still here.", request.path, fields)
+        lost = Note(back, f"{UNDONE} What you wrote could not be kept.", request.path)
         if not notes.leave(response, kept, ended.user_id, notes.KEPT_LIFETIME):
             notes.leave(response, lost, ended.user_id, notes.KEPT_LIFETIME)
     return response
 
 
+SIGNED_OUT: Final = "You are not signed in any more, so nothing was done. Sign in to go on where you were."
 UNDONE: Final = "You had been signed out, and nothing was done."
 
 

@@ -26,13 +26,18 @@ LARGEST: Final = 3_800  # characters: browsers drop a cookie of more than 4,096 
 
 @dataclass(frozen=True)
 class Note:
-    """``at`` is the address of the page that says it. ``form`` is where a form was sent that was not heeded, and
-    ``written`` what stood in it; both empty where one was."""
+    """``at`` is the address of the page that says it. ``form`` is where a form was sent that was not heeded, empty
+    where one was; ``written`` is what stood in it, as far as that could be kept."""
 
     at: str
     says: str
     form: str = ""
     written: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_undone(self) -> bool:
+        """Whether what it tells of did not happen."""
+        return bool(self.form)
 
 
 NOTE: Final = TypeAdapter(Note)

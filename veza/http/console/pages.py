@@ -148,7 +148,16 @@ async def _shown(name: str, args: Mapping[str, str]) -> Response:
     note = None if content is None else notes.left(address(name, args), caller().id)
     if note is None:
         return page(_drawn(name, args, content, Forms(form_key(), caller().id)))
-    shown = page(_drawn(name, args, content, Forms(form_key(), caller().id, note.form, note.written), says=note.says))
+    shown = page(
+        _drawn(
+            name,
+            args,
+            content,
+            Forms(form_key(), caller().id, note.form, note.written),
+            says=note.says,
+            undone=note.is_undone,
+        )
+    )
     notes.take_away(shown)
     return shown
 
@@ -161,6 +170,7 @@ def _drawn(
     told: errors.Answer | None = None,
     *,
     says: str = "",
+    undone: bool = False,
 ) -> str:
     return (
         templates()
@@ -177,6 +187,7 @@ def _drawn(
             forms=forms,
             told=told,
             says=says,
+            undone=undone,
             who=caller().user,
             points=POINTS,
         )

@@ -29,12 +29,15 @@ for (const field of main.querySelectorAll("[data-kept]")) {
 // The page anew, by its own address: that of a form that was refused would have it sent again.
 const again = () => window.location.replace(main.dataset.at);
 
+const isWritten = (element) =>
+  [...element.querySelectorAll("input:not([type=hidden]), textarea")].some((field) => field.value !== field.defaultValue);
+
 // Where somebody is: typing, pressing or about to press, or with a form unfolded. That part is left to them.
 const isInUse = (element) =>
   element.contains(document.activeElement) ||
   element.matches(":active, details[open]") ||
   element.querySelector("details[open]") !== null ||
-  [...element.querySelectorAll("input:not([type=hidden]), textarea")].some((field) => field.value !== field.defaultValue);
+  isWritten(element);
 
 // Whether all of a row is as it was drawn.
 const replace = (before, after) => {
@@ -123,6 +126,15 @@ const tell = (state) => {
   }
 };
 
+// Its reader is out, or what it shows is gone. Words that were written stay: sent, they are kept while one signs in.
+const leave = () => {
+  if (isWritten(main)) {
+    tell("over");
+  } else {
+    again();
+  }
+};
+
 let events = null;
 let asking = null;
 
@@ -158,7 +170,7 @@ const watch = () => {
   events.addEventListener("back", () => tell("live"));
   events.addEventListener("over", () => {
     rest();
-    again();
+    leave();
   });
 };
 
@@ -167,7 +179,7 @@ const watch = () => {
 const ask = async () => {
   const answer = await fetch(main.dataset.at, { method: "HEAD", cache: "no-store" }).catch(() => null);
   if (answer !== null && (answer.redirected || (answer.status >= 400 && answer.status < 500 && answer.status !== 429))) {
-    again();
+    leave();
   } else {
     watch();
   }
