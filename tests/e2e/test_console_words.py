@@ -10,6 +10,7 @@ from tests.browser import Browser
 from tests.e2e.test_console import console, is_live
 from tests.house import ADMIN_EMAIL, PASSWORD, Account, House
 from tests.shop import data
+from veza.http.edge import Seats
 
 pytestmark = pytest.mark.slow
 
@@ -114,3 +115,17 @@ async def test_who_was_signed_out_meanwhile_finds_their_words_again_and_sends_th
             await tab.do(expect(page.locator(".said")).to_have_text("veza/janitor was paused."))
         [told] = data(await house.get("/admin/audit?action=actor.pause", admin))["entries"]
         assert told["details"]["reason"] == words
+
+
+async def test_a_full_house_says_so_on_a_page(house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    with trio.fail_after(60):
+        async with browser.open(house.url, expected=("status of 503",)) as tab:
+            with monkeypatch.context() as full:
+                full.setattr(Seats, "full_for", lambda _seats, path: path.startswith("/console"))
+                await tab.do(tab.page.goto("/console/switches"))
+                heading = tab.page.get_by_role("heading", name="Too many requests are in hand; try again.")
+                await tab.do(expect(heading).to_be_visible())
+                await tab.axe()
+                await tab.screenshot("console-full-house")
+            await tab.do(tab.page.reload())
+            await tab.do(expect(tab.page.get_by_role("button", name="Sign in")).to_be_visible())

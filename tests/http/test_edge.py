@@ -149,10 +149,17 @@ async def test_a_full_house_has_room_for_a_few_operators(serve: Serve, monkeypat
             others = await client.get("/pages")
             monkeypatch.setattr(edge, "RESERVED", 0)
             too_many = await client.get(f"{served.base_url}/console/none")
+            api = await client.get(f"{served.base_url}/api/v1/admin/none")
             served.stage.release.set()
             await holder.receive_some()
     assert (console.status_code, listed.status_code, style.status_code, others.status_code) == (303, 404, 200, 503)
-    assert too_many.status_code == 503
+    assert (too_many.status_code, api.status_code) == (503, 503)
+    assert too_many.headers["content-type"] == "text/html; charset=utf-8"
+    assert "<h1>Too many requests are in hand; try again.</h1>" in too_many.text
+    assert "default-src 'none'" in too_many.headers["content-security-policy"]
+    assert too_many.headers["cache-control"] == "no-store"
+    assert api.json()["code"] == "overloaded"
+    assert (too_many.headers["retry-after"], api.headers["retry-after"]) == ("1", "1")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from veza.http.console import actions, entry, pages
 from veza.http.cors import Cors
 from veza.http.deadline import seconds_for
 from veza.http.document import API, document
+from veza.http.doors import page_at
 from veza.http.edge import ASGIApp, Edge, trace
 from veza.http.limits import Throttle
 from veza.http.maintenance import Gate
@@ -156,6 +157,7 @@ class VezaApp(QuartTrio):
             trusted_proxies=parts.settings.trusted_proxies,
             cors=Cors(parts.settings.cors_origins),
             tls=parts.settings.secure_cookies and parts.settings.base_url.startswith("https:"),
+            page=page_at,
             observers=observers,
         )
 

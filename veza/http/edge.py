@@ -33,6 +33,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Page = tuple[list[tuple[bytes, bytes]], bytes]
+"""An error as it is told to a person in a browser: its own headers, and its body."""
 
 SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # what a proxy's id looks like, and nothing that could forge a log line
 API: Final = "/api/v1"
@@ -166,11 +168,16 @@ def waiting_for_client() -> Iterator[None]:
             seats.take(current)
 
 
+def no_page(_path: str, _status: int, _sentence: str) -> Page | None:
+    """Every error is told in the envelope."""
+    return None
+
+
 class Edge:
     """Wraps the app. ``max_in_flight`` bounds the requests worked on at a time; once ``leaving`` is set every answer
     closes its connection, so that clients move on before the listener does. ``trusted_proxies`` may say whose request
     they pass on. ``cors`` says which other sites' pages may ask, ``tls`` whether the public address is an ``https``
-    one. ``observers`` see each finished trace."""
+    one. ``page`` draws an error where a person looks at the path. ``observers`` see each finished trace."""
 
     def __init__(
         self,
@@ -182,6 +189,7 @@ class Edge:
         trusted_proxies: Networks = (),
         cors: Cors | None = None,
         tls: bool = False,
+        page: Callable[[str, int, str], Page | None] = no_page,
         observers: Iterable[Callable[[Trace], None]] = (),
     ) -> None:
         self._app = app
@@ -190,6 +198,7 @@ class Edge:
         self._trusted_proxies = trusted_proxies
         self._cors = cors or Cors(())
         self._usual = security_headers(tls=tls)
+        self._page = page
         self.observers = list(observers)
         self.seats = Seats(max_in_flight)
 
@@ -214,12 +223,12 @@ class Edge:
             if permission is not None:
                 await answer(receive, send, HTTPStatus.NO_CONTENT, permission, b"")
             elif self.seats.full_for(scope["path"]):
-                await _answer(trace, receive, send, 503, "overloaded", "Too many requests are in hand; try again.")
+                await self._answer(scope, receive, send, 503, "overloaded", "Too many requests are in hand; try again.")
             else:
                 self.seats.take(trace)
                 await self._app(scope, receive, send)
         except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the last one who can answer
-            await self._rescue(trace, receive, send, error)
+            await self._rescue(scope, trace, receive, send, error)
         finally:
             self.seats.give_back(trace)
             self._report(trace)
@@ -268,7 +277,12 @@ class Edge:
         return headers
 
     async def _rescue(
-        self, trace: Trace, receive: Receive, send: Send, error: Exception | BaseExceptionGroup[BaseException]
+        self,
+        scope: Scope,
+        trace: Trace,
+        receive: Receive,
+        send: Send,
+        error: Exception | BaseExceptionGroup[BaseException],
     ) -> None:
         """Nothing further in answered for this error: log it, and answer if nothing was said yet."""
         if isinstance(error, BaseExceptionGroup):
@@ -281,7 +295,19 @@ class Edge:
         else:
             _log_failure(trace, error)
         if trace.status is None:
-            await _answer(trace, receive, send, 500, "internal", "Something went wrong on our side.")
+            await self._answer(scope, receive, send, 500, "internal", "Something went wrong on our side.")
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, status: int, code: str, error: str) -> None:
+        """Answer without the app: in the envelope, or on a page where a person looks at it."""
+        drawn = self._page(scope["path"], status, error)
+        if drawn is None:
+            headers = [(b"content-type", b"application/json")]
+            body = error_json(error=error, code=code, request_id=trace().request_id)
+        else:
+            headers, body = drawn
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers.append((b"retry-after", RETRY_AFTER))
+        await answer(receive, send, status, headers, body)
 
     def _report(self, trace: Trace) -> None:
         log.info(
@@ -325,15 +351,6 @@ def _first_words(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return str(error)
-
-
-async def _answer(trace: Trace, receive: Receive, send: Send, status: int, code: str, error: str) -> None:
-    """Answer without the app."""
-    body = error_json(error=error, code=code, request_id=trace.request_id)
-    headers = [(b"content-type", b"application/json")]
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers.append((b"retry-after", RETRY_AFTER))
-    await answer(receive, send, status, headers, body)
 
 
 async def answer(receive: Receive, send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:

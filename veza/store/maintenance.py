@@ -13,7 +13,7 @@ from veza.store.listening import Wakeups
 
 CHANNEL: Final = "maintenance"  # rung by the table's own trigger
 
-# An end that never comes is none. The first and the last moment that there are become such on their way in, too.
+# An end that never comes is none. The last moment that there is becomes such on its way in, too.
 COLUMNS: Final = """
 enabled, message, CASE WHEN isfinite(expected_end) THEN expected_end END AS expected_end, updated_at
 """
