@@ -1,4 +1,4 @@
-"""What the console says after a form in a real browser: what was done, what is wrong with it, or that nothing was."""
+"""What the console says of what was sent to it, in a real browser: what was done, what is wrong, that nothing was."""
 
 from __future__ import annotations
 
@@ -115,6 +115,44 @@ async def test_who_was_signed_out_meanwhile_finds_their_words_again_and_sends_th
             await tab.do(expect(page.locator(".said")).to_have_text("veza/janitor was paused."))
         [told] = data(await house.get("/admin/audit?action=actor.pause", admin))["entries"]
         assert told["details"]["reason"] == words
+
+
+async def test_the_audit_is_filtered_by_the_keyboard_and_says_what_makes_no_sense(
+    house: House, browser: Browser
+) -> None:
+    with trio.fail_after(90):
+        admin = await house.admin()
+        data(await house.put("/admin/feature-flags/cloud.uploads", admin, json={"enabled": False}))
+        await house.sign_up("mallory")
+        async with console(browser, house) as tab:
+            page = tab.page
+            await tab.do(page.get_by_role("link", name="Audit").click())
+            await tab.do(is_live(page))
+            rows = page.locator("#region-entries tr")
+            await tab.do(expect(rows).not_to_have_count(1))
+            await tab.do(page.get_by_label("Who").fill("ADMIN"))
+            await tab.do(page.get_by_label("Action").fill("flag.switch"))
+            await tab.do(page.get_by_label("From").fill("2026-01-01T00:00"))
+            await tab.do(page.keyboard.press("Enter"))
+            await tab.do(expect(rows).to_have_count(1))
+            await tab.do(is_live(page))
+            data(await house.put("/admin/feature-flags/cloud.uploads", admin, json={"enabled": True}))
+            await tab.do(expect(rows).to_have_count(2))
+            await tab.do(expect(page.get_by_label("Who")).to_have_value("ADMIN"))
+            await tab.do(expect(page.get_by_label("From")).to_have_value("2026-01-01T00:00"))
+            await tab.axe()
+            await tab.screenshot("console-audit-filtered")
+            await tab.do(page.get_by_label("Who").fill("nobody-here"))
+            await tab.do(page.get_by_role("button", name="Filter").click())
+            await tab.do(
+                expect(page.get_by_role("alert")).to_have_text("Who: There is no account of this name, email or id.")
+            )
+            await tab.do(is_live(page))
+            await tab.axe()
+            await tab.screenshot("console-audit-wrong")
+            await tab.do(page.get_by_role("link", name="All of it").click())
+            await tab.do(expect(page).to_have_url(f"{house.url}/console/audit"))
+            await tab.do(expect(page.locator(".faults")).to_be_hidden())
 
 
 async def test_a_full_house_says_so_on_a_page(house: House, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:

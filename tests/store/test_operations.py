@@ -91,6 +91,17 @@ async def test_streams_come_with_their_owners_and_what_is_gone_is_left_out(db: D
     assert [(each.title, each.owner) for each in found.values()] == [("The show", owner.hex)]
 
 
+async def test_who_is_called_so_is_found_by_name_and_by_address_in_whatever_case(db: Database, sales: Sales) -> None:
+    seller = await sales.seller()
+    for name in (seller.hex, seller.hex.upper(), await db.fetchval("SELECT email FROM users WHERE id = $1", seller)):
+        assert await Operations(db).called(name) == seller
+    for name in ("", "%", seller.hex[:-1], str(seller)):
+        assert await Operations(db).called(name) is None
+    async with db.transaction() as tx:
+        await tx.execute("UPDATE users SET erased_at = now() WHERE id = $1", seller)
+    assert await Operations(db).called(seller.hex) is None
+
+
 async def test_people_are_called_by_their_names(db: Database, sales: Sales) -> None:
     user, nobody = await sales.user(), sales.new_id()
     assert await Operations(db).names([user, nobody]) == {user: user.hex}

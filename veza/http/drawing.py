@@ -37,6 +37,7 @@ def templates() -> Environment:
         "line": line,
         "told": told,
         "measured": measured,
+        "picked": picked,
     }
     return environment
 
@@ -85,6 +86,15 @@ def told(details: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         elif value is not None and value != "":
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             yield name.replace("_", " "), text
+
+
+def picked(text: str) -> str:
+    """A point in time in UTC as browsers' pickers take it; nothing for what is none."""
+    try:
+        at = datetime.fromisoformat(text)
+        return (at.astimezone(UTC) if at.tzinfo else at).replace(tzinfo=None).isoformat(timespec="seconds")
+    except (ValueError, OverflowError):
+        return ""
 
 
 def measured(name: str, value: object) -> str:

@@ -60,6 +60,12 @@ WHERE t.id = ANY ($1::uuid[])
 """
 
 
+CALLED: Final = """
+SELECT id FROM users WHERE lower(username) = $1 AND erased_at IS NULL
+UNION ALL SELECT id FROM users WHERE email = $1 AND erased_at IS NULL LIMIT 1
+"""
+
+
 @dataclass(frozen=True)
 class SeenTransfer:
     transfer: Transfer
@@ -127,6 +133,11 @@ class Operations:
     async def names(self, ids: Collection[UUID]) -> dict[UUID, str]:
         """What users are called, by their ids; who was never there is left out."""
         return await _names(self._db, ids)
+
+    async def called(self, name: str) -> UUID | None:
+        """Whose username or email it is, in whatever case. Who was erased is called nothing any more."""
+        found: UUID | None = await self._db.fetchval(CALLED, name.casefold())
+        return found
 
 
 async def _names(queries: Database | Queries, ids: Collection[UUID]) -> dict[UUID, str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from random import Random
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import httpx
@@ -23,7 +24,7 @@ from veza.actors import maintenance
 from veza.actors.audit import Outbox
 from veza.actors.core.errors import ActorCrashed, DeadlineExceeded
 from veza.domain.accounts import Session, SessionEnd, begin_session
-from veza.domain.audit import By
+from veza.domain.audit import By, Entry
 from veza.domain.errors import Conflict
 from veza.domain.ids import IdMint, utc_now
 from veza.http.app import create_app, routes
@@ -336,6 +337,56 @@ async def test_the_audit_is_read_with_names_page_by_page_and_filtered(desk: Desk
     assert rest.count("actor.pause</th>") == 10
     assert "Older" not in rest
     assert (await desk.ask("GET", "/console/audit?before=x", token)).status_code == 400
+
+
+async def test_the_audit_is_filtered_by_who_what_came_of_it_and_when_and_keeps_that_from_page_to_page(
+    desk: Desk,
+) -> None:
+    admin, user = UUID(desk.admin.id), UUID(desk.user.id)
+    at, rows = datetime(2026, 3, 1, 12, tzinfo=UTC), AuditRows(desk.db)
+    await rows.append(
+        [
+            Entry(desk.new_id(), at + timedelta(minutes=number), who, "test.post", f"tests/{number}", "POST", status)
+            for number in range(60)
+            for who, status in ((admin, 200), (user, 403))
+        ]
+    )
+    token = desk.tokens.console(await desk.session(desk.admin))
+
+    async def look(query: str) -> str:
+        answer = await desk.ask("GET", f"/console/audit?{query}", token)
+        assert answer.status_code == 200, query
+        return answer.text
+
+    def resources(page: str) -> list[str]:
+        return re.findall(r"<code>tests/(\d+)</code>", page)
+
+    for who in (desk.user.id, "mallory", "MALLORY", " mallory@veza.example "):
+        page = await look(urlencode({"action": "test.post", "who": who, "since": "2026-03-01T12:05", "status": "403"}))
+        assert resources(page) == [str(number) for number in range(59, 9, -1)], who
+        assert f'name="who" value="{who}"' in page
+        assert 'name="since" value="2026-03-01T12:05:00"' in page
+        [older] = re.findall(r'href="(/console/audit\?[^"]+before=[^"]+)"', page)
+        assert resources((await desk.ask("GET", unescape(older), token)).text) == ["9", "8", "7", "6", "5"], who
+    until = "action=test.post&status=200&until=2026-03-01T12:02"
+    assert resources(await look(until)) == ["1", "0"], "what is just then is not before then"
+    assert resources(await look("action=test.post&since=2026-03-01T13:59:00%2B01:00")) == ["59", "59"]
+    assert resources(await look("who=mallory&action=test.post&status=200")) == []
+    [live] = re.findall(r'data-live="(/[^"]+)"', await look(until))
+    assert "status=200" in live, "what comes anew is filtered alike"
+    for query, told in (
+        ("who=nobody-here", "There is no account of this name, email or id."),
+        ("action=%20&who=nobody-here", "There is no account of this name, email or id."),
+        ("status=999", "A request&#39;s status is a number such as 403."),
+        ("status=%D9%A4%D9%A0%D9%A3", "A request&#39;s status is a number such as 403."),
+        ("since=yesterday", "This is neither an RFC 3339 time"),
+        ("since=2026-03-02T12:00&until=2026-03-01T12:00", "It ends before it begins."),
+    ):
+        page = await look(query)
+        [faults] = re.findall(r'role="alert" id="region-faults"[^>]*>(.*?)</div>', page, re.DOTALL)
+        assert told in faults, query
+        assert "data-unknown" not in page
+        assert not resources(page), query
 
 
 async def test_whatever_goes_wrong_in_the_console_is_told_on_a_page(desk: Desk) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 from quart import Blueprint, Response
 
 from veza.actors import flags, maintenance, payouts, queue
@@ -21,10 +21,10 @@ from veza.domain.reports import Action as Decision
 from veza.domain.reports import check_decision
 from veza.http.auth import by
 from veza.http.console.cookies import PATH
-from veza.http.console.entry import Form, done, form, operators_only, tell
+from veza.http.console.entry import Form, PickedMoment, done, form, operators_only, tell
 from veza.http.console.pages import address, on_page
 from veza.http.deadline import within
-from veza.http.fields import Moment, WholeNumber, checked
+from veza.http.fields import WholeNumber, checked
 from veza.http.parts import parts
 from veza.http.routes.actors import act
 from veza.http.routes.transfers import REASON_LENGTH, RETRY_SECONDS
@@ -44,14 +44,6 @@ DECIDED: Final[Mapping[Decision, str]] = {
     Decision.WARN: "{} was warned, and the report is resolved.",
     Decision.BAN: "{} was banned, and the report is resolved.",
 }
-
-
-def _utc(value: object) -> object:
-    """A moment as browsers' pickers write it, which stands for UTC here."""
-    return f"{value}:00Z" if isinstance(value, str) and len(value) == len("2026-02-23T12:00") else value
-
-
-PickedMoment = Annotated[Moment, BeforeValidator(_utc)]
 
 
 class ActForm(Form):

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import wraps
-from typing import Final, ParamSpec, TypeVar, cast
+from typing import Annotated, Final, ParamSpec, TypeVar, cast
 from urllib.parse import parse_qsl, unquote, urlencode
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr, ValidationError
 from quart import Blueprint, Response, g, request
 from quart_schema import hide
 from quart_schema.validation import RequestSchemaValidationError
@@ -30,7 +30,7 @@ from veza.http.console.cookies import GONE, PATH, cookie, given
 from veza.http.console.notes import Note
 from veza.http.drawing import templates
 from veza.http.edge import trace
-from veza.http.fields import Email
+from veza.http.fields import Email, Moment
 from veza.http.limits import CONSOLE_LOGIN as LOGIN
 from veza.http.pages import html_page
 from veza.http.parts import Parts, parts
@@ -60,6 +60,15 @@ class Form(BaseModel):
     """A form's fields: all of them text, and none that is not known. Empty ones were left out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _utc(value: object) -> object:
+    """A moment as browsers' pickers write it, to the minute or the second, which stands for UTC here."""
+    missing = {len("2026-02-23T12:00"): ":00Z", len("2026-02-23T12:00:00"): "Z"}
+    return value + missing.get(len(value), "") if isinstance(value, str) else value
+
+
+PickedMoment = Annotated[Moment, BeforeValidator(_utc)]
 
 
 class LoginForm(Form):

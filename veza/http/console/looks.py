@@ -5,26 +5,33 @@ Each is called in the request, and what it returns long after it, with no contex
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from datetime import datetime
+from typing import Annotated, Final
 from urllib.parse import urlencode
 from uuid import UUID
 
 import trio
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo, field_validator
+from quart_schema.validation import RequestSchemaValidationError
 
 from veza.actors.core import SupervisorView
 from veza.actors.core.views import CrashView
 from veza.domain.audit import Entry, Place
 from veza.domain.audit import Wanted as WantedEntries
-from veza.domain.errors import Conflict, NotFound
+from veza.domain.errors import Conflict, Invalid, NotFound
 from veza.domain.flags import DESCRIPTIONS
 from veza.domain.live import Status, StreamSession
 from veza.domain.payouts import Transfer, check_may_hold, check_may_release, may_retry
 from veza.domain.reports import ReportStatus
+from veza.http import errors
 from veza.http.console.cookies import PATH
+from veza.http.console.entry import PickedMoment
 from veza.http.console.regions import Content, Look, Row
+from veza.http.envelope import Problem
 from veza.http.parts import Parts, parts
 from veza.http.routes.actors import CHILDREN
 from veza.http.routes.health import checkup
@@ -36,6 +43,7 @@ from veza.store.reports import Wanted as WantedReports
 ROWS: Final = 50  # of a list: the first are what to look at, and the API has them all
 LATEST: Final = 8  # entries of the audit on the overview: what happened just now
 LATEST_SECONDS: Final = 0.5  # that they may take: how the process is must be seen without them
+STATUS: Final = re.compile(r"[1-5][0-9]{2}", re.ASCII)
 LIST_SECONDS: Final = 2.0  # a query or two for each reader
 
 
@@ -253,19 +261,82 @@ def switches(_args: Mapping[str, str]) -> Look:
     return look
 
 
+def _status(value: object) -> int:
+    if isinstance(value, str) and STATUS.fullmatch(value):
+        return int(value)
+    raise ValueError("A request's status is a number such as 403.")
+
+
+class AuditFilters(BaseModel):
+    """What of the audit is asked for: as the API has it, but that who it was may be told by any of their names."""
+
+    model_config = ConfigDict(frozen=True, str_strip_whitespace=True)
+
+    who: str | None = None
+    action: str | None = None
+    resource: str | None = None
+    status: Annotated[int | None, BeforeValidator(_status)] = None
+    since: PickedMoment | None = None
+    until: PickedMoment | None = None
+
+    @field_validator("until")
+    @classmethod
+    def _after_since(cls, until: datetime | None, told: ValidationInfo) -> datetime | None:
+        since = told.data.get("since")
+        if until is not None and since is not None and until < since:
+            raise ValueError("It ends before it begins.")
+        return until
+
+    async def wanted(self, have: Parts) -> WantedEntries:
+        """Raises Invalid for somebody who is not there."""
+        user_id = None if self.who is None else await _whom(self.who, have)
+        return WantedEntries(
+            user_id, self.action, self.resource, status=self.status, since=self.since, until=self.until
+        )
+
+
 def audit(args: Mapping[str, str]) -> Look:
+    """A filter that makes no sense is said to make none, beside an empty list: the page stands, to be mended."""
     have = parts()
-    asked = {name: args[name] for name in ("action", "resource") if args.get(name)}
-    wanted = WantedEntries(action=asked.get("action"), resource=asked.get("resource"))
+    asked = {name: args[name] for name in AuditFilters.model_fields if args.get(name, "").strip()}
     before = Place.parse(args["before"]) if args.get("before") else None
+    filters, wrong = _read(asked)
 
     async def look() -> Content:
+        if filters is None:
+            return _faults(wrong)
+        try:
+            wanted = await filters.wanted(have)
+        except Invalid as refused:
+            return _faults(errors.describe(refused).details)
         found = await have.audit.page(wanted, before, ROWS + 1)
         shown, more = found[:ROWS], found[ROWS:]
         older = urlencode(asked | {"before": str(Place(shown[-1].at, shown[-1].id))}) if more else ""
         return {
+            "faults": [],
             "entries": await _entries(shown, have),
             "older": [Row("older", f"{PATH}/audit?{older}")] if more else [],
         }
 
     return look
+
+
+def _read(asked: Mapping[str, str]) -> tuple[AuditFilters | None, Sequence[Problem]]:
+    try:
+        return AuditFilters.model_validate(asked), ()
+    except ValidationError as wrong:
+        return None, errors.describe(RequestSchemaValidationError(wrong)).details
+
+
+def _faults(wrong: Sequence[Problem]) -> Content:
+    return {"faults": [Row(each.field, each) for each in wrong], "entries": [], "older": []}
+
+
+async def _whom(name: str, have: Parts) -> UUID:
+    """By their id, also of who was erased, their username or their email. Raises Invalid."""
+    with suppress(ValueError):
+        return UUID(name)
+    found = await have.operations.called(name)
+    if found is None:
+        raise Invalid("There is no account of this name, email or id.", field="who")
+    return found
