@@ -21,7 +21,7 @@ from veza.actors.payouts import Payer
 
 pytestmark = pytest.mark.slow
 
-MENU = ("Overview", "Actors", "Payouts", "Streams", "Exports", "Moderation", "Switches", "Audit")
+MENU = ("Overview", "Actors", "Payouts", "Streams", "Exports", "Moderation", "Users", "Switches", "Audit")
 
 
 async def signs_in(page: Page, email: str = ADMIN_EMAIL, password: str = PASSWORD) -> None:

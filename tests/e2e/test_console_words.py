@@ -167,3 +167,32 @@ async def test_a_full_house_says_so_on_a_page(house: House, browser: Browser, mo
                 await tab.screenshot("console-full-house")
             await tab.do(tab.page.reload())
             await tab.do(expect(tab.page.get_by_role("button", name="Sign in")).to_be_visible())
+
+
+async def test_a_user_is_found_banned_and_let_in_again_by_the_keyboard(house: House, browser: Browser) -> None:
+    with trio.fail_after(90):
+        await house.sign_up("mallory")
+        async with console(browser, house) as tab:
+            page = tab.page
+            await tab.do(page.get_by_role("link", name="Users", exact=True).click())
+            await tab.do(is_live(page))
+            await tab.do(page.get_by_label("Part of a name").fill("MALL"))
+            await tab.do(page.keyboard.press("Enter"))
+            await tab.do(expect(page.locator("#region-users tr")).to_have_count(1))
+            await tab.do(is_live(page))
+            await tab.axe()
+            await tab.screenshot("console-users-found")
+            await tab.do(page.get_by_role("link", name="mallory").focus())
+            await tab.do(page.keyboard.press("Enter"))
+            await tab.do(page.get_by_label("Reason").fill("Sells what is not theirs."))
+            await tab.do(page.get_by_role("button", name="Ban mallory").focus())
+            await tab.do(page.keyboard.press("Enter"))
+            await tab.do(expect(page.locator(".said")).to_have_text("mallory is banned."))
+            await tab.do(expect(page.locator("#region-account")).to_contain_text("Sells what is not theirs."))
+            await tab.do(is_live(page))
+            await tab.axe()
+            await tab.screenshot("console-user-banned")
+            await tab.do(page.get_by_role("button", name="Lift the ban").focus())
+            await tab.do(page.keyboard.press("Enter"))
+            await tab.do(expect(page.locator(".said")).to_have_text("mallory is not banned any more."))
+            await tab.do(expect(page.locator("#region-account")).to_contain_text("takes part"))

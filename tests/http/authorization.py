@@ -218,6 +218,9 @@ POST /console/payouts/:transfer_id/release                        door    door  
 POST /console/payouts/:transfer_id/retry                          door    door    door    door    ignored open
 POST /console/switches/flags/:name                                door    door    door    door    ignored open
 POST /console/switches/maintenance                                door    door    door    door    ignored open
+GET /console/users/:user_id                                       303     303     303     303     ignored open
+POST /console/users/:user_id/ban                                  door    door    door    door    ignored open
+POST /console/users/:user_id/unban                                door    door    door    door    ignored open
 
 GET /.well-known/gpc.json                                         200     200     200     200     ignored closed
 

@@ -66,7 +66,7 @@ THINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "/admin/users/": {"user_id": "user"},
     "/users/:user_id": {"user_id": "user"},
     "/users/me/": {"export_id": "export"},
-    "/console/": {"report_id": "report", "transfer_id": "transfer"},
+    "/console/": {"report_id": "report", "transfer_id": "transfer", "user_id": "user"},
     "/watch/": {"stream_id": "stream"},
 }
 """By the beginning of a path: each parameter's thing in the world."""

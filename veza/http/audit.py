@@ -27,7 +27,7 @@ SKIPPED: Final = (
     *(prefix + path for prefix in ("", API) for path in ("/health", "/metrics", "/swagger")),
     f"{API}/admin/",
     f"{API}/hooks/",
-    *(f"/console/{page}/" for page in ("actors", "payouts", "moderation", "switches")),
+    *(f"/console/{page}/" for page in ("actors", "payouts", "moderation", "users", "switches")),
 )
 """What begins so gets no entry: what the reference names, what the console does in its stead, and the ingest server's
 hooks, which no person sends."""

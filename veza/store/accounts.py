@@ -37,6 +37,7 @@ WHERE id = $1 RETURNING {USER_COLUMNS}
 
 # Whoever was erased is unknown here. Their rows are what the books refer to.
 THERE: Final = "u.erased_at IS NULL"
+STANDING: Final = f"SELECT {USER_COLUMNS}, {BAN_COLUMNS} FROM users u WHERE u.id = $1 AND {THERE}"
 CREDENTIALS: Final = f"SELECT {USER_COLUMNS}, u.password_hash FROM users u WHERE {THERE}"
 
 HOLD_HASH: Final = f"SELECT {BAN_COLUMNS} FROM users u WHERE u.id = $1 AND u.password_hash = $2 FOR NO KEY UPDATE"
@@ -138,6 +139,10 @@ class Accounts:
             total: int = await moment.fetchval(f"SELECT count(*) FROM users u WHERE {where}", *args)
         return [standing_in(row) for row in rows], total
 
+    async def standing(self, user_id: UUID) -> Standing:
+        """A user as they stand. Raises NotFound, for who was erased as well."""
+        return _there(await self._db.fetchrow(STANDING, user_id))
+
     async def set_role(self, user_id: UUID, role: Role, *, by: By, new_id: NewId, now: datetime) -> Standing:
         """Make a user an admin, or one no more; the same again changes nothing. It acts at their next request.
 
@@ -191,8 +196,10 @@ class Accounts:
 
 async def hold_user(tx: Transaction, user_id: UUID) -> Standing:
     """A user as they stand until the transaction is over. Raises NotFound, for who was erased as well."""
-    sql = f"SELECT {USER_COLUMNS}, {BAN_COLUMNS} FROM users u WHERE u.id = $1 AND {THERE} FOR NO KEY UPDATE"
-    row = await tx.fetchrow(sql, user_id)
+    return _there(await tx.fetchrow(f"{STANDING} FOR NO KEY UPDATE", user_id))
+
+
+def _there(row: Record | None) -> Standing:
     if row is None:
         raise NotFound("There is no such user.")
     return standing_in(row)

@@ -123,7 +123,7 @@ async def test_every_page_is_for_admins_alone_and_strangers_are_led_to_the_door(
             assert answer.headers["location"].startswith("/console/login"), (template, wrong)
         assert (await desk.ask("GET", path, user)).status_code == 403, template
         answer = await desk.ask("GET", path, admin)
-        assert answer.status_code in ({404} if ":transfer_id" in template else {200}), template
+        assert answer.status_code in ({404} if "_id" in template else {200}), template
         assert answer.headers["cache-control"] == "no-store"
 
 
@@ -331,7 +331,7 @@ async def test_the_audit_is_read_with_names_page_by_page_and_filtered(desk: Desk
     first = (await desk.ask("GET", "/console/audit?action=actor.pause", token)).text
     assert first.count("actor.pause</th>") == 50
     assert "Round 59." in first
-    assert ">admin</td>" in first
+    assert f'<a href="/console/users/{desk.admin.id}">admin</a></td>' in first
     [older] = re.findall(r'href="(/console/audit\?action=actor.pause&amp;before=[^"]+)"', first)
     rest = (await desk.ask("GET", unescape(older), token)).text
     assert rest.count("actor.pause</th>") == 10

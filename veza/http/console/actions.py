@@ -14,6 +14,7 @@ from quart import Blueprint, Response
 
 from veza.actors import flags, maintenance, payouts, queue
 from veza.domain.bans import REASON_LENGTH as BAN_REASON_LENGTH
+from veza.domain.bans import zulu
 from veza.domain.flags import flag_named
 from veza.domain.maintenance import MaintenanceChange, check_message
 from veza.domain.operations import Action, check_reason
@@ -58,6 +59,11 @@ class HoldForm(Form):
 
 class DecisionForm(Form):
     action: Decision
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, max_length=BAN_REASON_LENGTH)] = ""
+    until: PickedMoment | None = None
+
+
+class BanForm(Form):
     reason: Annotated[str, StringConstraints(strip_whitespace=True, max_length=BAN_REASON_LENGTH)] = ""
     until: PickedMoment | None = None
 
@@ -123,6 +129,28 @@ async def decide(report_id: UUID) -> Response:
     check_decision(sent.action, sent.reason, sent.until)
     seen = await parts().reports.decide(report_id, sent.action, sent.reason, sent.until, by=by(), now=parts().clock())
     return done(address("moderation", {}), DECIDED[sent.action].format(seen.owner.username))
+
+
+@console.post(f"{PATH}/users/<uuid:user_id>/ban")
+@on_page("user", id="user_id")
+@operators_only
+async def ban(user_id: UUID) -> Response:
+    """Ban a user, or one who is banned from now on for this time and reason."""
+    sent = await form(BanForm)
+    stands = await parts().bans.ban(user_id, sent.until, sent.reason, by=by(), now=parts().clock())
+    until = f" until {zulu(sent.until)}" if sent.until else ""
+    return done(address("user", {"id": str(user_id)}), f"{stands.user.username} is banned{until}.")
+
+
+@console.post(f"{PATH}/users/<uuid:user_id>/unban")
+@on_page("user", id="user_id")
+@operators_only
+async def unban(user_id: UUID) -> Response:
+    """Let a banned user back in."""
+    await form(Form)
+    lifted = await parts().bans.lift(user_id, by=by())
+    queue.ring(parts().refs.payouts)
+    return done(address("user", {"id": str(user_id)}), f"{lifted.user.username} is not banned any more.")
 
 
 @console.post(f"{PATH}/switches/maintenance")

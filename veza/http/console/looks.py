@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -20,14 +21,17 @@ from quart_schema.validation import RequestSchemaValidationError
 
 from veza.actors.core import SupervisorView
 from veza.actors.core.views import CrashView
+from veza.domain.accounts import EMAIL_LENGTH, Role
 from veza.domain.audit import Entry, Place
 from veza.domain.audit import Wanted as WantedEntries
+from veza.domain.bans import Standing
 from veza.domain.errors import Conflict, Invalid, NotFound
 from veza.domain.flags import DESCRIPTIONS
 from veza.domain.live import Status, StreamSession
 from veza.domain.payouts import Transfer, check_may_hold, check_may_release, may_retry
 from veza.domain.reports import ReportStatus
 from veza.http import errors
+from veza.http.auth import caller
 from veza.http.console.cookies import PATH
 from veza.http.console.entry import PickedMoment
 from veza.http.console.regions import Content, Look, Row
@@ -35,6 +39,7 @@ from veza.http.envelope import Problem
 from veza.http.parts import Parts, parts
 from veza.http.routes.actors import CHILDREN
 from veza.http.routes.health import checkup
+from veza.store.accounts import Wanted as WantedAccounts
 from veza.store.errors import StoreError
 from veza.store.metrics import Work
 from veza.store.operations import Pile, SeenStream
@@ -44,6 +49,9 @@ ROWS: Final = 50  # of a list: the first are what to look at, and the API has th
 LATEST: Final = 8  # entries of the audit on the overview: what happened just now
 LATEST_SECONDS: Final = 0.5  # that they may take: how the process is must be seen without them
 STATUS: Final = re.compile(r"[1-5][0-9]{2}", re.ASCII)
+OFFSET: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+LATEST_OF_USER: Final = 20  # entries of the audit: who was banned and let in again has a few
+USERS_SECONDS: Final = 10.0  # a part of a name is looked for in all of them
 LIST_SECONDS: Final = 2.0  # a query or two for each reader
 
 
@@ -155,7 +163,7 @@ def payouts(_args: Mapping[str, str]) -> Look:
 
 
 def payout(args: Mapping[str, str]) -> Look:
-    have, transfer_id = parts(), _id(args.get("id", ""))
+    have, transfer_id = parts(), _id(args.get("id", ""), "transfer")
 
     async def look() -> Content:
         seen, attempts = await have.operations.transfer(await have.payouts.get(transfer_id), ROWS)
@@ -169,11 +177,11 @@ def payout(args: Mapping[str, str]) -> Look:
     return look
 
 
-def _id(text: str) -> UUID:
+def _id(text: str, of: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise NotFound("There is no such transfer.") from None
+        raise NotFound(f"There is no such {of}.") from None
 
 
 def _transfer(transfer: Transfer, seller: str) -> TransferLine:
@@ -192,6 +200,62 @@ def _may(check: Callable[[Transfer], None], transfer: Transfer) -> bool:
     except Conflict:
         return False
     return True
+
+
+# -- users -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AccountLine:
+    """An account, and whether it is its reader's own."""
+
+    standing: Standing
+    own: bool
+
+
+class Which(StrEnum):
+    """Whose accounts are listed."""
+
+    ALL = ""
+    BANNED = "banned"
+    ADMINS = "admins"
+
+
+def users(args: Mapping[str, str]) -> Look:
+    """As the API's list: ``search`` is a part of the username or the email, or the whole id."""
+    have, me = parts(), caller().id
+    which = Which(args["which"]) if args.get("which") in set(Which) else Which.ALL
+    search = args.get("search", "").strip()[:EMAIL_LENGTH] or None
+    wanted = WantedAccounts(
+        search, Role.ADMIN if which is Which.ADMINS else None, True if which is Which.BANNED else None
+    )
+    asked = {name: args[name] for name in ("search", "which") if args.get(name)}
+    offset = int(args["offset"]) if OFFSET.fullmatch(args.get("offset", "")) else 0
+
+    async def look() -> Content:
+        found, total = await have.accounts.page(wanted, limit=ROWS, offset=offset)
+        more = urlencode(asked | {"offset": offset + ROWS}) if offset + ROWS < total else ""
+        return {
+            "users": [Row(str(each.user.id), AccountLine(each, each.user.id == me)) for each in found],
+            "older": [Row("older", f"{PATH}/users?{more}")] if more else [],
+        }
+
+    return look
+
+
+def user(args: Mapping[str, str]) -> Look:
+    have, user_id, me = parts(), _id(args.get("id", ""), "user"), caller().id
+
+    async def look() -> Content:
+        line = AccountLine(await have.accounts.standing(user_id), user_id == me)
+        about = await have.audit.page(WantedEntries(resource=f"users/{user_id}"), None, LATEST_OF_USER)
+        return {
+            "account": [Row("account", line)],
+            "banning": [Row("banning", line)],
+            "entries": await _entries(about, have),
+        }
+
+    return look
 
 
 # -- streams, exports, moderation, switches, audit ---------------------------------------------------------------------

@@ -64,6 +64,8 @@ PAGES: Final[Mapping[str, Page]] = {
         Page("streams", "Streams", looks.streams),
         Page("exports", "Exports", looks.exports),
         Page("moderation", "Moderation", looks.moderation),
+        Page("users", "Users", looks.users, looks.USERS_SECONDS),
+        Page("user", "User", looks.user, under="users"),
         Page("switches", "Switches", looks.switches),
         Page("audit", "Audit", looks.audit),
     )
@@ -79,8 +81,8 @@ def address(name: str, args: Mapping[str, str]) -> str:
             return PATH
         case "actor":
             return f"{PATH}/actors/{quote(args['path'])}"
-        case "payout":
-            return f"{PATH}/payouts/{args['id']}"
+        case "payout" | "user":
+            return f"{PATH}/{name}s/{args['id']}"
         case _:
             return f"{PATH}/{name}" + (f"?{urlencode(args)}" if args else "")
 
@@ -116,6 +118,13 @@ async def get_actor(path: str) -> Response:
 async def get_payout(transfer_id: UUID) -> Response:
     """One transfer, with its tries."""
     return await _shown("payout", {"id": str(transfer_id)})
+
+
+@console.get(f"{PATH}/users/<uuid:user_id>")
+@operators_only
+async def get_user(user_id: UUID) -> Response:
+    """One user, and what can be done about them."""
+    return await _shown("user", {"id": str(user_id)})
 
 
 @console.get(f"{PATH}/live/<name>")
