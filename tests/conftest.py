@@ -17,6 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 from quart import Response
 
 from tests.browser import Browser, Tab, artifacts, open_browser
@@ -46,6 +47,10 @@ ROOM_BYTES = 2 << 30  # a server takes 300 MB of it; a container's 64 MB are too
 
 def pytest_configure() -> None:
     artifacts()  # before there are several processes, which are to have one folder
+    # How long an example takes, or is in the making, says how busy the machine is: the first text of a fresh clone has
+    # its table of characters made, which takes two seconds.
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -181,7 +181,7 @@ async def open_till(postgres: Server, directory: Path) -> AsyncIterator[Till]:
     postgres.drop(name)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(st.lists(STEP, min_size=4, max_size=24))
 async def test_in_any_order_no_invariant_breaks_and_in_the_end_the_providers_agree(
     postgres: Server,

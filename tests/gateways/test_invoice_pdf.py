@@ -155,7 +155,7 @@ def sales(draw: st.DrawFn) -> Document:
 
 
 @given(sales())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whatever_was_bought_or_paid_back_the_rules_of_the_norm_hold(saxon: str, document: Document) -> None:
     check_rules(cii(document), document, saxon)
 
@@ -337,7 +337,7 @@ def test_each_character_that_is_drawn_has_the_typeface_that_draws_it(text: str) 
 
 @given(ANY, ANY, ANY)
 @example("", "", "00@000\x1b\x12\x07\x03^bl¤ËÓÝù\U0004204e\U000cd561¿")  # a line ends between two typefaces
-@settings(max_examples=10, deadline=None)  # half a second each: any text needs many typefaces
+@settings(max_examples=10)  # half a second each: any text needs many typefaces
 def test_any_text_at_all_becomes_a_document_without_missing_glyphs(title: str, seller: str, buyer: str) -> None:
     reader = read(invoice(one(1, title=title, seller=seller), buyer=Buyer(buyer, None)))
     assert 0 not in {glyph for _, glyph in glyphs_shown(reader)}

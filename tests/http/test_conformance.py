@@ -87,7 +87,6 @@ class Client:
             max_examples=EXAMPLES,
             derandomize=not ASKED_FOR,
             database=None,
-            deadline=None,
             phases=[Phase.generate, Phase.shrink],
             suppress_health_check=list(HealthCheck),
         )

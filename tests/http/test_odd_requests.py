@@ -31,7 +31,6 @@ MANY: Final = settings(
     max_examples=ASKED_FOR or 400,
     derandomize=not ASKED_FOR,
     database=None,
-    deadline=None,
     phases=[Phase.generate, Phase.shrink],
     suppress_health_check=list(HealthCheck),
 )
