@@ -66,6 +66,15 @@ async def test_one_that_was_refused_leaves_its_room_to_the_others() -> None:
             await first.take(1)
 
 
+async def test_what_was_refused_is_in_nobodys_way_while_it_is_taken_away() -> None:
+    hall = Hall(100)
+    async with hall.room() as first, hall.room() as second:
+        await first.take(60)
+        async with refused():
+            await second.take(41)
+        await first.take(40)
+
+
 async def test_what_announces_more_than_is_left_is_refused_before_it_comes() -> None:
     hall = Hall(100)
     async with refused(), hall.room(announced=101):

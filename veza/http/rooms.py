@@ -47,6 +47,7 @@ class Room:
             if self._fits():
                 return
             if before == self._coming.kept_bytes:  # else what was kept meanwhile may count twice
+                self.ended()  # while it is taken away it is in nobody's way, or those would be refused who have room
                 raise no_room()
 
     async def take(self, size_bytes: int) -> None:
