@@ -20,14 +20,7 @@ from veza.http.assets import asset_url
 from veza.http.auth import caller, lately_behind
 from veza.http.console import looks, notes, tree
 from veza.http.console.cookies import PATH
-from veza.http.console.entry import (
-    form_key,
-    operator,
-    operators_only,
-    page,
-    tell,
-    written,
-)
+from veza.http.console.entry import form_key, operator, operators_only, page, tell, written
 from veza.http.console.regions import Content, Drawing, Forms, Look, Watching, settled
 from veza.http.drawing import templates
 from veza.http.events import event_response
@@ -157,16 +150,8 @@ async def _shown(name: str, args: Mapping[str, str]) -> Response:
     note = None if content is None else notes.left(address(name, args), caller().id)
     if note is None:
         return page(_drawn(name, args, content, Forms(form_key(), caller().id)))
-    shown = page(
-        _drawn(
-            name,
-            args,
-            content,
-            Forms(form_key(), caller().id, note.form, note.written),
-            says=note.says,
-            undone=note.is_undone,
-        )
-    )
+    forms = Forms(form_key(), caller().id, note.form, note.written)
+    shown = page(_drawn(name, args, content, forms, says=note.says, undone=note.is_undone))
     notes.take_away(shown)
     return shown
 
