@@ -35,10 +35,10 @@ run: $(RUN_READY)  ## Serve a demo on :8080: embedded PostgreSQL, sandbox provid
 unexport PYTHONDONTWRITEBYTECODE
 
 # One more than there are cores, for while one waits for its database. The slow ones mostly wait, for processes to start
-# and for clocks: four at a time, a file's tests one after another, as they share what they started; and those that
+# and for clocks: three at a time, a file's tests one after another, as they share what they started; and those that
 # measure with nothing beside them.
 FAST_TESTS := $(BIN)/python -m pytest -q -m "not slow" -n 3 --dist worksteal
-SLOW_TESTS := $(BIN)/python -m pytest -q -m "slow and not alone" -n 4 --dist loadfile --no-loadscope-reorder
+SLOW_TESTS := $(BIN)/python -m pytest -q -m "slow and not alone" -n 3 --dist loadfile --no-loadscope-reorder
 ALONE_TESTS := $(BIN)/python -m pytest -q -m alone
 
 lint: $(DEV_READY)
